@@ -1,0 +1,132 @@
+"""What all image DataModules share: checked arguments, binarization, one loader per split."""
+
+import difflib
+from abc import ABC, abstractmethod
+from typing import Literal, get_args
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from datamodules.loader import Batches, binarize_split, seeded
+
+Binarization = Literal["dynamic", "static", "none"]
+Split = Literal["train", "val", "test"]
+# Streams of the seeded generators, one for each thing that is drawn once.
+SPLIT, SHAPES = 900_000, 900_001
+PIXELS: dict[Split, int] = {"train": 900_002, "val": 900_003, "test": 900_004}
+
+
+def check_at_least(low: int, **values: int) -> None:
+    """Raise a ValueError that names the first value below `low`."""
+    for name, value in values.items():
+        if value < low:
+            raise ValueError(f"{name} is {value}, but must be at least {low}.")
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Images held in memory as uint8 tensors, in batches `{"image", "label", "index"}`.
+
+    Works with a Trainer and without one: `prepare_data()`, `setup()`, then any of the loaders.
+    Under a Trainer with several processes each sees its own share of every split, and the tensors
+    are moved to the accelerator once when they take less than a quarter of its free memory.
+
+    Args:
+        x_shape: Shape (C, H, W) of an image.
+        batch_size: Images per batch and process.
+        binarization: "dynamic" draws the training pixels as 0 or 1 with probability v / 255 anew in
+            each epoch, "static" once, "none" leaves grey values; "dynamic" and "static" both draw
+            the validation and test pixels once, by the seed.
+        seed: Seed of the split, the order of training images, and pixels that are drawn once.
+    """
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int],
+        batch_size: int,
+        binarization: Binarization,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        check_at_least(1, batch_size=batch_size)
+        check_at_least(0, seed=seed)
+        known = get_args(Binarization)
+        if binarization not in known:
+            near = difflib.get_close_matches(str(binarization), known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"binarization is {binarization!r}, but must be one of {', '.join(known)}; "
+                f"did you mean {near[0]!r}?"
+            )
+        # A process that gets no image of a very small split has no batch of it either.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._x_shape = x_shape
+        self.batch_size = batch_size
+        self.binarization = binarization
+        self.seed = seed
+        self.splits: dict[Split, dict[str, Tensor]] = {}
+
+    @property
+    def x_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of an image."""
+        return self._x_shape
+
+    @abstractmethod
+    def load(self) -> dict[Split, dict[str, Tensor]]:
+        """Return all splits, each with `image` uint8 (N, C, H, W) and `label` int64 (N,)."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits into memory, once; they are small enough to be read for every stage."""
+        if not self.splits:
+            self.splits = self.load()
+
+    def train_dataloader(self) -> Batches:
+        """Return the training split: shuffled, binarized anew in each epoch if so asked for."""
+        # To overfit a few batches, they have to be the same in every epoch.
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return self._batches("train", shuffle=not overfit, dynamic=self.binarization == "dynamic")
+
+    def val_dataloader(self) -> Batches:
+        """Return the validation split: in order, the same pixels every time."""
+        return self._batches("val", shuffle=False, dynamic=False)
+
+    def test_dataloader(self) -> Batches:
+        """Return the test split: in order, the same pixels every time."""
+        return self._batches("test", shuffle=False, dynamic=False)
+
+    def _batches(self, split: Split, *, shuffle: bool, dynamic: bool) -> Batches:
+        if not self.splits:
+            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for a loader.")
+        tensors = dict(self.splits[split])
+        if self.binarization != "none" and not dynamic:
+            noise = seeded(self.seed, PIXELS[split])
+            tensors["image"] = binarize_split(tensors["image"], noise)
+        return Batches(
+            tensors,
+            self.batch_size,
+            shuffle=shuffle,
+            dynamic=dynamic,
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            device=self._device(sum(t.nbytes for t in tensors.values())),
+        )
+
+    def _device(self, n_bytes: int) -> torch.device:
+        """Return where to keep a split of so many bytes."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        # Only CUDA says how much memory is free; elsewhere the Trainer moves batch by batch.
+        if device.type == "cuda" and n_bytes < torch.cuda.mem_get_info(device)[0] / 4:
+            return device
+        return torch.device("cpu")
+
+
+def split_indices(n: int, n_val: int, n_test: int, seed: int) -> dict[Split, Tensor]:
+    """Split range(n) at random into train, val and test positions, by the seed only."""
+    order = torch.randperm(n, generator=seeded(seed, SPLIT))
+    val, test, train = torch.split(order, [n_val, n_test, n - n_val - n_test])
+    return {"train": train, "val": val, "test": test}
+
+
+def take(tensors: dict[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    """Return the chosen rows of every tensor."""
+    return {key: tensor.index_select(0, index) for key, tensor in tensors.items()}

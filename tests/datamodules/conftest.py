@@ -1,0 +1,67 @@
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from datamodules import mnist
+
+PARTS = {"train": 40, "t10k": 10}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def idx_bytes(values: NDArray[np.uint8]) -> bytes:
+    """An idx file as its format says: 0, 0, type, rank, big-endian sizes, values."""
+    sizes = np.array(values.shape, dtype=">u4").tobytes()
+    return bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
+
+
+def made_files() -> dict[str, bytes]:
+    rng = np.random.default_rng(0)
+    files = {}
+    for part, n in PARTS.items():
+        images = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        files[f"{part}-images-idx3-ubyte"] = idx_bytes(images)
+        files[f"{part}-labels-idx1-ubyte"] = idx_bytes((np.arange(n) % 10).astype(np.uint8))
+    return files
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a small MNIST or FashionMNIST, whose archives count as the published ones."""
+
+    def write(name: str = "MNIST", packed: bool = True, unpacked: bool = True) -> Path:
+        raw = tmp_path / name / "raw"
+        raw.mkdir(parents=True)
+        md5 = {}
+        for file, data in made_files().items():
+            archive = gzip.compress(data, mtime=0)
+            md5[file + ".gz"] = hashlib.md5(archive, usedforsecurity=False).hexdigest()
+            if packed:
+                (raw / f"{file}.gz").write_bytes(archive)
+            if unpacked:
+                (raw / file).write_bytes(data)
+        monkeypatch.setitem(mnist.MD5, name, md5)
+        return raw
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def real_root() -> str:
+    root = os.environ.get("ZOO_DATA", "")
+    if not root or mnist.missing_files("MNIST", Path(root) / "MNIST" / "raw"):
+        pytest.skip("$ZOO_DATA holds no MNIST")
+    return root

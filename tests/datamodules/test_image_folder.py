@@ -1,0 +1,211 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules import ImageFolder
+from datamodules.cache import DataError
+from datamodules.folder import read_picture
+
+GRADIENT = np.linspace(0, 255, 32).round().astype(np.uint8)[None, :].repeat(32, 0)  # dark to bright
+
+
+def plain(path, value=128, mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (20, 20), value).save(path)
+
+
+def load(root, **args):
+    data = ImageFolder(str(root), **{"size": 8, "channels": 1, **args})
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def everything(data):
+    return {k: torch.cat([data.splits[s][k] for s in data.splits]) for k in ("image", "label")}
+
+
+def test_pictures_labels_and_split(tmp_path):
+    for i in range(10):
+        plain(tmp_path / "dogs" / f"{i}.png", i)
+        plain(tmp_path / "cats" / "deep" / f"{i}.bmp", 100 + i)
+    plain(tmp_path / "loose.gif", 200)
+    (tmp_path / "notes.txt").write_text("no picture")
+    plain(tmp_path / ".hidden" / "x.png")
+    data = load(tmp_path, val_fraction=0.2, test_fraction=0.3)
+    assert [len(t["image"]) for t in data.splits.values()] == [11, 4, 6]
+    assert data.class_names == [".", "cats", "dogs"]
+    whole = everything(data)
+    found = {int(im.flatten()[0]): int(y) for im, y in zip(*whole.values(), strict=True)}
+    dogs, cats = dict.fromkeys(range(10), 2), dict.fromkeys(range(100, 110), 1)
+    assert found == {**dogs, **cats, 200: 0}
+    assert whole["image"].shape == (21, 1, 8, 8)
+    assert whole["image"].dtype == torch.uint8
+
+
+def test_no_sub_folders_give_one_class(tmp_path):
+    for i in range(5):
+        plain(tmp_path / f"{i}.jpg")
+    assert everything(load(tmp_path))["label"].tolist() == [0] * 5
+
+
+def test_split_follows_the_seed(tmp_path):
+    for i in range(12):
+        plain(tmp_path / f"{i}.png", i)
+    first = load(tmp_path).splits["train"]["image"]
+    assert torch.equal(load(tmp_path).splits["train"]["image"], first)
+    assert not torch.equal(load(tmp_path, seed=1).splits["train"]["image"], first)
+
+
+def test_channels(tmp_path):
+    Image.new("RGB", (9, 9), (200, 100, 50)).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png", 8, 3)[0, 0].tolist() == [200, 100, 50]
+    luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    assert abs(int(read_picture(tmp_path / "a.png", 8, 1)[0, 0, 0]) - luma) <= 1
+    plain(tmp_path / "b.png", 77)
+    assert read_picture(tmp_path / "b.png", 8, 3)[0, 0].tolist() == [77, 77, 77]
+    for i in range(3):
+        plain(tmp_path / f"{i}.png")
+    data = load(tmp_path, channels=3)
+    assert data.x_shape == (3, 8, 8)
+    assert next(iter(data.train_dataloader()))["image"].shape[1:] == (3, 8, 8)
+
+
+def test_centre_is_kept(tmp_path):
+    wide = np.zeros((16, 48), dtype=np.uint8)
+    wide[:, 16:32] = 255
+    for name, pixels in (("wide.png", wide), ("tall.png", wide.T)):
+        Image.fromarray(pixels).save(tmp_path / name)
+        assert read_picture(tmp_path / name, 16, 1).min() == 255
+
+
+@pytest.mark.parametrize("value", [0, 128, 1000, 32896, 65535])
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bits(tmp_path, value, extension):
+    path = tmp_path / f"a.{extension}"
+    Image.fromarray(np.full((9, 9), value, dtype=np.uint16)).save(path)
+    assert abs(int(read_picture(path, 8, 1)[0, 0, 0]) - value / 257) <= 0.5
+
+
+def test_transparent_is_white(tmp_path):
+    Image.new("RGBA", (9, 9), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (9, 9), (255, 0, 0, 128)).save(tmp_path / "half.png")
+    Image.new("LA", (9, 9), (0, 0)).save(tmp_path / "grey.png")
+    palette = Image.new("P", (9, 9), 0)
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    palette.save(tmp_path / "palette.png", transparency=0)
+    palette.save(tmp_path / "solid.gif")
+    pixel = {p.name: read_picture(p, 8, 3)[0, 0].tolist() for p in tmp_path.iterdir()}
+    assert pixel.pop("half.png") == [255, 127, 127]
+    assert pixel.pop("solid.gif") == [255, 0, 0]
+    assert set(pixel) == {"clear.png", "grey.png", "palette.png"}
+    assert all(value == [255, 255, 255] for value in pixel.values())
+
+
+def test_other_modes(tmp_path):
+    Image.new("1", (9, 9), 1).save(tmp_path / "bits.png")
+    Image.new("CMYK", (9, 9), (0, 0, 0, 255)).save(tmp_path / "ink.tif")
+    Image.new("RGB", (9, 9), "white").save(tmp_path / "a.webp")
+    assert read_picture(tmp_path / "bits.png", 8, 1).min() == 255
+    assert read_picture(tmp_path / "ink.tif", 8, 1).max() == 0
+    assert read_picture(tmp_path / "a.webp", 8, 1).min() >= 254
+
+
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 3), (8, 1)])
+def test_exif_orientation(tmp_path, orientation, turns):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(GRADIENT).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    expected = np.rot90(GRADIENT, turns).astype(int)
+    # JPEG rounds to a few grey values; a wrong turn would be off by up to 255
+    assert abs(read_picture(tmp_path / "a.jpg", 32, 1)[..., 0] - expected).max() < 12
+
+
+def test_large_jpeg_shrinks_like_a_bitmap(tmp_path):
+    image = Image.fromarray(GRADIENT).resize((700, 700), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "a.jpg", quality=95)
+    image.save(tmp_path / "a.png")
+    jpeg, png = (read_picture(tmp_path / f"a.{e}", 16, 1).astype(int) for e in ("jpg", "png"))
+    assert abs(jpeg - png).max() < 6
+
+
+def test_bad_files_are_named_once_and_passed_over(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        plain(tmp_path / f"good{i}.png", i)
+    noise = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    for extension in ("jpg", "png"):
+        noise.save(tmp_path / f"cut.{extension}")
+        data = (tmp_path / f"cut.{extension}").read_bytes()
+        (tmp_path / f"cut.{extension}").write_bytes(data[: len(data) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.jpeg").write_text("not a picture")
+    Image.new("L", (300, 300)).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)  # twice as many are an error
+    with pytest.warns(UserWarning, match="Passed over") as caught:
+        data = load(tmp_path)
+    assert len(caught) == 1
+    message = str(caught[0].message)
+    assert "Passed over 5 of 11 files" in message
+    for name in ("bomb.png", "cut.jpg", "cut.png", "empty.png", "text.jpeg"):
+        assert name in message
+    assert sorted(everything(data)["image"][:, 0, 0, 0].tolist()) == list(range(6))
+
+
+def test_many_bad_files_are_counted(tmp_path):
+    for i in range(3):
+        plain(tmp_path / f"good{i}.png", i)
+    for i in range(7):
+        (tmp_path / f"bad{i}.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"Passed over 7 of 10 .*bad4.png .* and 2 more\.$"):
+        load(tmp_path)
+
+
+def test_progress_bar_for_many_pictures(tmp_path):
+    for i in range(210):
+        plain(tmp_path / f"{i:03}.png", i)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(everything(load(tmp_path))["image"]) == 210
+
+
+def test_empty_and_missing_folders_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(DataError, match="holds no pictures: put png, jpg"):
+        load(tmp_path)
+    with pytest.raises(DataError, match="is not a folder: give the folder"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="is not a folder"):
+        load(tmp_path / "notes.txt")
+
+
+def test_too_few_pictures_are_refused(tmp_path):
+    plain(tmp_path / "a.png")
+    plain(tmp_path / "b.png")
+    with pytest.raises(DataError, match=r"has 2 readable pictures, too few .* put more"):
+        load(tmp_path)
+    plain(tmp_path / "c.png")
+    assert [len(t["image"]) for t in load(tmp_path).splits.values()] == [1, 1, 1]
+
+
+def test_only_bad_files_are_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match="a.png"), pytest.raises(DataError, match="0 readable"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"size": 0}, "size is 0, but must be at least 1"),
+        ({"channels": 4}, "channels is 4, but must be 1"),
+        ({"val_fraction": 0.0}, "must be above 0"),
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "leave something to train on"),
+    ],
+)
+def test_bad_arguments(args, message):
+    with pytest.raises(ValueError, match=message):
+        ImageFolder("anywhere", **args)

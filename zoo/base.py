@@ -1,0 +1,259 @@
+"""The one abstract class: a LightningModule with the verbs of a latent-variable model.
+
+A family implements the verbs that its mathematics gives it. The others raise NotImplementedError
+with a sentence that says why, taken from the family's `lacks`, and what to use instead.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn, Self
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.distributions import Distribution
+
+from zoo import checkpoint
+from zoo.catalog import locate
+from zoo.checks import check_images
+from zoo.errors import ZooError
+
+Batch = Mapping[str, Any]
+
+_OPTIONAL = ("prior", "posterior", "likelihood", "encode", "decode", "log_prob")
+
+
+class LatentVariableModel(LightningModule, ABC):
+    """A model p(x) = ∫ p(x | z) p(z) dz, or one that is used like it.
+
+    Subclasses are final. Their constructors take plain JSON values, call `super().__init__()` and
+    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`.
+    """
+
+    lacks: ClassVar[Mapping[str, str]] = {}
+    """Why this family lacks a verb, and what to use instead; by verb."""
+
+    x_shape: tuple[int, ...]
+    """Shape of one datum, such as (C, H, W)."""
+
+    latent_shape: tuple[int, ...]
+    """Shape of one code."""
+
+    base_model: str | None = None
+    """Name of the checkpoint that this model started from."""
+
+    data: dict[str, Any] | None = None
+    """The DataModule that the model was trained on, as `class_path` and `init_args`."""
+
+    # --- verbs -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """What training minimises under "loss", and the named terms it is made of; scalars."""
+
+    @abstractmethod
+    def sample(self, n: int) -> Tensor:
+        """Draw n data from p(x), shape (n, *x_shape); `torch.manual_seed` governs the draw."""
+
+    def prior(self) -> Distribution:
+        """p(z): batch shape (), event shape `latent_shape`."""
+        self._lacks("prior")
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """p(z | x) or its approximation q(z | x): batch shape (B,), event shape `latent_shape`."""
+        self._lacks("posterior")
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x | z) for z of shape (B, *latent_shape): batch shape (B,), event shape `x_shape`."""
+        self._lacks("likelihood")
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The deterministic code of x: (B, *x_shape) to (B, *latent_shape)."""
+        self._lacks("encode")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean of p(x | z): (B, *latent_shape) to (B, *x_shape)."""
+        self._lacks("decode")
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, where it can be had exactly: (B, *x_shape) to (B,)."""
+        self._lacks("log_prob")
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """`decode(encode(x))`: (B, *x_shape) to (B, *x_shape)."""
+        return self.decode(self.encode(x))
+
+    @classmethod
+    def verbs(cls) -> tuple[str, ...]:
+        """Names of the verbs that this family has."""
+        has = [v for v in _OPTIONAL if getattr(cls, v) is not getattr(LatentVariableModel, v)]
+        return ("sample", *has, *(("reconstruct",) if {"encode", "decode"} <= {*has} else ()))
+
+    def _lacks(self, verb: str) -> NoReturn:
+        family = type(self).__name__
+        reason = self.lacks.get(
+            verb, f'`zoo.list_models(verb="{verb}")` names the models that have it.'
+        )
+        raise NotImplementedError(f"{family} has no {verb}: {reason}")
+
+    # --- training --------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        terms = self.loss(batch)
+        # Lightning keeps only each `log_every_n_steps`-th value; collecting the rest costs time.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._log("train", terms, batch)
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._log("val", self.loss(batch), batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._log("test", self.loss(batch), batch)
+
+    def _log(self, stage: str, terms: Mapping[str, Tensor], batch: Batch) -> None:
+        self.log_dict(
+            {f"{stage}/{name}": value.detach() for name, value in terms.items()},
+            prog_bar=stage == "train",
+            batch_size=len(next(iter(batch.values()))),
+            sync_dist=stage != "train",
+        )
+
+    def on_fit_start(self) -> None:
+        # from_pretrained returns eval mode, and Lightning would keep it.
+        self.train()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0 and "image" in batch:
+            check_images(batch["image"], self.x_shape)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["zoo"] = {
+            "family": type(self).__name__,
+            "data": self.data,
+            "base_model": self.base_model,
+        }
+
+    # --- checkpoints -----------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, name: str, **overrides: Any) -> Self:
+        """Load a checkpoint of this family, in eval mode.
+
+        Args:
+            name: A folder, or the name of a checkpoint that ships with the package.
+            overrides: Constructor arguments that replace the stored ones, such as `lr`.
+
+        Raises:
+            ZooError: if there is none, it is damaged, or it is of another family.
+        """
+        folder = locate(name)
+        config = checkpoint.read_config(folder)
+        if config.family != cls.__name__:
+            raise ZooError(
+                f"{name!r} is a {config.family}, not a {cls.__name__}; "
+                "use zoo.from_pretrained, which picks the class."
+            )
+        init_args = checked_arguments(cls, folder, config.init_args, overrides)
+        model = cls(**init_args)
+        checkpoint.load_weights(
+            model, folder / checkpoint.WEIGHTS, config.sha256.get(checkpoint.WEIGHTS)
+        )
+        model.data = config.data
+        model.base_model = config.base_model
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, license: str = "apache-2.0") -> None:
+        """Write this model as a checkpoint folder: configuration, weights, golden outputs.
+
+        Other files in the folder stay as they are.
+
+        Args:
+            folder: Where to; made if it is not there.
+            license: Licence of the weights, an SPDX identifier in lower case.
+
+        Raises:
+            ZooError: if the folder cannot be written to.
+        """
+        folder = Path(folder).expanduser()
+        checkpoint.write_weights(self, folder / checkpoint.WEIGHTS)
+        checkpoint.write_tensors(self.golden_outputs(), folder / checkpoint.GOLDEN)
+        checkpoint.write_config(
+            folder,
+            checkpoint.Config(
+                family=type(self).__name__,
+                init_args=dict(self.hparams),
+                data=self.data,
+                summary={
+                    "latent_shape": list(self.latent_shape),
+                    "parameters": sum(p.numel() for p in self.parameters()),
+                    "verbs": list(self.verbs()),
+                },
+                sha256={
+                    name: checkpoint.sha256(folder / name)
+                    for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN)
+                },
+                license=license,
+                base_model=self.base_model,
+            ),
+        )
+
+    @torch.no_grad()
+    def golden_outputs(self, x: Tensor | None = None) -> dict[str, Tensor]:
+        """A few inputs and what this model gives for them, to be compared after a download.
+
+        Args:
+            x: Inputs of shape (B, *x_shape); by default four samples of the model's own.
+        """
+        training = self.training
+        self.eval()
+        if x is None:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                x = self.sample(4)
+        outputs = {"x": x}
+        has = self.verbs()
+        if "encode" in has:
+            outputs["encode"] = self.encode(x)
+        if "reconstruct" in has:
+            outputs["reconstruct"] = self.reconstruct(x)
+        if "log_prob" in has:
+            outputs["log_prob"] = self.log_prob(x)
+        self.train(training)
+        return outputs
+
+
+def checked_arguments(
+    cls: type[LatentVariableModel],
+    folder: Path,
+    stored: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Check constructor arguments against the signature, as a recipe's are, before calling it.
+
+    Raises:
+        ZooError: naming the argument that is unknown, missing or of the wrong type.
+    """
+    from inspect import signature
+
+    from jsonargparse import ArgumentParser
+
+    from zoo.errors import nearest
+
+    known = signature(cls).parameters
+    for source, arguments in ((f"{folder / checkpoint.CONFIG}: init_args", stored), ("", overrides)):
+        for name in arguments:
+            if name not in known:
+                place = source or f"{cls.__name__}"
+                raise ZooError(f"{place} has no argument {name!r}; {nearest(name, known)}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    for name, value in {**stored, **overrides}.items():
+        try:
+            parser.parse_object({name: value}, defaults=False)
+        except Exception as error:
+            detail = " ".join(str(error).split())
+            place = cls.__name__ if name in overrides else str(folder / checkpoint.CONFIG)
+            raise ZooError(f"{place}: argument {name!r} cannot be {value!r}: {detail}") from None
+    return {**stored, **overrides}

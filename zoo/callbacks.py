@@ -1,0 +1,108 @@
+"""Callbacks that recipes use beside Lightning's own."""
+
+import os
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torchmetrics import Metric
+
+from zoo.base import Batch, LatentVariableModel
+from zoo.metrics import ActiveUnits
+from zoo.plots import grid, save_grid
+
+
+class SeedEpoch(Callback):
+    """Reseed torch at the start of every training epoch, from the seed, the epoch and the rank.
+
+    So ranks draw different noise, and a run resumed at the start of an epoch draws the noise of
+    the run that was not interrupted. `zoo fit` installs it always.
+
+    Args:
+        seed: Seed of the run; by default the one that `seed_everything` was given.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+        torch.manual_seed((seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
+
+
+class LogActiveUnits(Callback):
+    """Log `val/active_units`: latent dimensions that carry information (Burda et al. 2016)."""
+
+    def __init__(self) -> None:
+        self._metric: Metric | None = None
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, LatentVariableModel)
+        self._metric = ActiveUnits(pl_module.latent_shape[0]).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        assert isinstance(pl_module, LatentVariableModel)
+        assert self._metric is not None
+        self._metric.update(pl_module.posterior(batch["image"]).mean)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._metric is not None
+        pl_module.log("val/active_units", self._metric.compute().float())
+
+
+class SampleGrid(Callback):
+    """Log a grid of samples, and of held-out images above their reconstructions.
+
+    PNG files go to `pictures/` in the run's folder; loggers that take images get them too.
+
+    Args:
+        every_n_epochs: How often.
+        n: Number of samples.
+    """
+
+    def __init__(self, every_n_epochs: int = 10, n: int = 64) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.n = n
+        self._images: Tensor | None = None
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx == 0:
+            self._images = batch["image"][:8]
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last
+        if trainer.sanity_checking or not due:
+            return
+        assert isinstance(pl_module, LatentVariableModel)
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)
+            pictures = {"samples": (pl_module.sample(self.n), None)}
+            if "reconstruct" in pl_module.verbs() and self._images is not None:
+                both = torch.cat([self._images, pl_module.reconstruct(self._images)])
+                pictures["reconstructions"] = (both, len(self._images))
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
+        for name, (images, columns) in pictures.items():
+            save_grid(images, folder / f"{name}-{trainer.current_epoch + 1:04d}.png", columns)
+            for logger in trainer.loggers:
+                log_image = getattr(logger, "log_image", None)
+                if log_image is not None:
+                    log_image(key=name, images=[grid(images.float().cpu(), columns)])

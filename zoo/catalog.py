@@ -1,0 +1,135 @@
+"""Where a checkpoint's name leads, and what is known of it without loading it.
+
+Nothing here imports torch: `zoo list` and `zoo info` answer at once.
+"""
+
+import json
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint import CONFIG, METRICS, read_config, read_json, sha256
+from zoo.errors import ZooError, nearest
+
+CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
+"""The checkpoints that ship with the package, one folder each."""
+
+PINS = CARDS / "sha256.json"
+"""The sha256 of every file of every shipped checkpoint."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a checkpoint.
+
+    Args:
+        name: Its name, or the folder it was read from.
+        family: Name of the class.
+        data: Name of the DataModule that it was trained on.
+        latent_shape: Shape of one code.
+        parameters: Number of trained numbers.
+        bytes: Size of the weights.
+        license: Licence of the weights.
+        verbs: What the model can do.
+        metrics: Every number of the card, as metrics.json has it.
+        base_model: What it was fine-tuned from.
+    """
+
+    name: str
+    family: str
+    data: str
+    latent_shape: tuple[int, ...]
+    parameters: int
+    bytes: int
+    license: str
+    verbs: tuple[str, ...]
+    metrics: tuple[dict[str, Any], ...]
+    base_model: str | None
+
+
+def list_models(pattern: str = "*", verb: str | None = None) -> list[str]:
+    """Name the checkpoints that ship with the package.
+
+    Args:
+        pattern: Shell pattern such as `*-mnist`.
+        verb: Only models that have this verb, such as `encode`.
+
+    Raises:
+        ZooError: if no model of the zoo knows the verb.
+    """
+    names = [path.parent.name for path in sorted(CARDS.glob(f"*/{CONFIG}"))]
+    verbs = {name: read_config(CARDS / name).summary["verbs"] for name in names}
+    known = {v for has in verbs.values() for v in has}
+    if verb is not None and verb not in known:
+        raise ZooError(f"no model has the verb {verb!r}; {nearest(verb, known)}")
+    return [n for n in names if fnmatchcase(n, pattern) and (verb is None or verb in verbs[n])]
+
+
+def shipped(name: str) -> Path:
+    """The folder of a checkpoint that ships with the package, its files checked against the pins.
+
+    Raises:
+        ZooError: if there is none of this name, or a file differs from its pin.
+    """
+    folder = CARDS / name
+    if name not in list_models():
+        raise ZooError(
+            f"no checkpoint is called {name!r}, neither a folder nor a shipped model; "
+            f"{nearest(name, list_models())}"
+        )
+    for file, pinned in json.loads(PINS.read_text(encoding="utf-8")).get(name, {}).items():
+        if not (folder / file).is_file() or sha256(folder / file) != pinned:
+            raise ZooError(
+                f"{folder / file} is missing or damaged (its sha256 is not the pinned one); "
+                "install latent-zoo again."
+            )
+    return folder
+
+
+def locate(name: str) -> Path:
+    """Find the folder of a checkpoint: an existing folder, else one that ships with the package.
+
+    Raises:
+        ZooError: if neither is there.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    return shipped(name)
+
+
+def describe(name: str) -> Description:
+    """Describe a checkpoint by name or folder without loading it.
+
+    Raises:
+        ZooError: if there is none of this name.
+    """
+    folder = locate(name)
+    config = read_config(folder)
+    metrics = read_json(folder / METRICS)["metrics"] if (folder / METRICS).exists() else []
+    return Description(
+        name=name,
+        family=config.family,
+        data=(config.data or {}).get("class_path", "unknown"),
+        latent_shape=tuple(config.summary.get("latent_shape", ())),
+        parameters=config.summary.get("parameters", 0),
+        bytes=sum(f.stat().st_size for f in folder.glob("model*.safetensors")),
+        license=config.license,
+        verbs=tuple(config.summary.get("verbs", ())),
+        metrics=tuple(metrics),
+        base_model=config.base_model,
+    )
+
+
+def write_pins() -> None:
+    """Record the sha256 of every file of every shipped checkpoint."""
+    from zoo.checkpoint import write_json
+
+    write_json(
+        PINS,
+        {
+            name: {f.name: sha256(f) for f in sorted((CARDS / name).iterdir()) if f.is_file()}
+            for name in list_models()
+        },
+    )

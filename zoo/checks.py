@@ -1,0 +1,35 @@
+"""Checks of what users hand to the verbs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_shape(name: str, x: Tensor, shape: Sequence[int]) -> None:
+    """Raise ValueError unless `x` has shape (B, *shape)."""
+    if tuple(x.shape[1:]) != tuple(shape) or x.ndim != len(shape) + 1:
+        wanted = ", ".join(map(str, ("B", *shape)))
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}, but this model was built for ({wanted}); "
+            "resize it, add the batch dimension, or pick another model."
+        )
+
+
+def check_images(x: Tensor, x_shape: Sequence[int]) -> None:
+    """Raise ValueError unless `x` is a batch of float images of `x_shape` with values in [0, 1].
+
+    Args:
+        x: Images of shape (B, C, H, W).
+        x_shape: The model's (C, H, W).
+    """
+    check_shape("image", x, x_shape)
+    if not x.is_floating_point():
+        raise ValueError(f"image has dtype {x.dtype}; divide by 255 to get floats in [0, 1].")
+    if x.numel():
+        low, high = torch.aminmax(x.detach())
+        if not (low >= 0 and high <= 1):  # also catches NaN
+            raise ValueError(
+                f"image has values in [{low:.3g}, {high:.3g}], but images are in [0, 1]; "
+                "divide by 255, undo the normalisation, or remove the NaNs."
+            )

@@ -1,0 +1,329 @@
+"""The `zoo` command. What a command does not need is not imported for it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import recipes
+from zoo import __version__, catalog, checkpoint
+from zoo.errors import ZooError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.base import LatentVariableModel
+
+_TRAINING = {
+    "fit": "train a recipe, or fine-tune by one",
+    "validate": "measure a recipe's model on its validation set",
+    "test": "measure a recipe's model on its test set",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with the nearest name."""
+
+    def error(self, message: str) -> NoReturn:
+        flags = [option for action in self._actions for option in action.option_strings]
+        unknown = [word for word in message.split() if word.startswith("--")]
+        if message.startswith("unrecognized arguments") and unknown:
+            message = f"unknown flag {unknown[0]}; {nearest(unknown[0], flags)}"
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="zoo",
+        description="Latent-variable models, from PCA to diffusion: train, load, sample, measure.",
+    )
+    parser.add_argument("--version", action="version", version=f"zoo {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    for name, summary in _TRAINING.items():
+        command = commands.add_parser(name, help=summary, add_help=False)
+        command.add_argument("recipe", help="name (see `zoo recipes`) or path of a YAML file")
+
+    command = commands.add_parser("recipes", help="list the recipes, or copy one to edit")
+    actions = command.add_subparsers(dest="action", parser_class=_Parser)
+    copy = actions.add_parser("copy", help="write a recipe to a file of yours")
+    copy.add_argument("recipe")
+    copy.add_argument("file", type=Path)
+
+    command = commands.add_parser("list", help="list the pretrained models")
+    command.add_argument("pattern", nargs="?", default="*", help="such as '*-mnist'")
+    command.add_argument("--verb", help="only models that can do this, such as encode")
+
+    command = commands.add_parser("info", help="describe a pretrained model")
+    command.add_argument("model", help="name or folder")
+
+    command = _picture_command(commands, "sample", "draw samples", default_n=64)
+    command.add_argument("--mean", action="store_true", help="show the mean of p(x | z), no draw")
+
+    command = _picture_command(commands, "reconstruct", "held-out images and their reconstructions")
+    _input_arguments(command)
+
+    command = _picture_command(commands, "interpolate", "paths between pairs of held-out images")
+    _input_arguments(command)
+    command.add_argument("--steps", type=int, default=10, help="images on a path")
+    command.add_argument("--path", choices=["linear", "spherical"], default="linear")
+
+    command = _picture_command(commands, "traverse", "vary one latent dimension a row", default_n=1)
+    _input_arguments(command)
+    command.add_argument("--steps", type=int, default=9, help="values of each dimension")
+    command.add_argument("--dims", type=int, nargs="+", help="latent dimensions; by default all")
+
+    command = commands.add_parser("evaluate", help="measure a model on its test set")
+    command.add_argument("model", help="name or folder")
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+    command.add_argument("--samples", type=int, default=5000, help="importance samples an image")
+    command.add_argument("--limit", type=int, help="only so many images")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--write", action="store_true", help="write metrics.json and the card")
+
+    command = commands.add_parser("export", help="turn a training checkpoint into a model folder")
+    command.add_argument("ckpt", type=Path)
+    command.add_argument("folder", type=Path)
+
+    command = commands.add_parser("card", help="write a model folder's card from its files")
+    command.add_argument("folder", type=Path)
+    return parser
+
+
+def _picture_command(commands: Any, name: str, summary: str, default_n: int = 8) -> _Parser:
+    command: _Parser = commands.add_parser(name, help=summary)
+    command.add_argument("model", help="name or folder")
+    command.add_argument("-n", type=int, default=default_n, help="how many")
+    command.add_argument("-o", "--output", type=Path, default=Path(f"{name}.png"), help="PNG file")
+    command.add_argument("--seed", type=int, default=0)
+    return command
+
+
+def _input_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+    command.add_argument("--images", type=Path, help="a folder of your own pictures instead")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Words after `zoo`; by default those of the process.
+
+    Returns:
+        The exit code: 0, 1 for an error of the user's with a sentence on stderr, 2 for bad usage.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        # argparse would take a recipe's flags for its own.
+        if len(words) > 1 and words[0] in _TRAINING and not words[1].startswith("-"):
+            from zoo import fit
+
+            fit.run(words[0], words[1], words[2:])
+            return 0
+        args = _parser().parse_args(words)
+        _COMMANDS[args.command](args)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (ValueError, NotImplementedError, OSError) as error:
+        print(f"zoo: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(args: argparse.Namespace) -> None:
+    raise ZooError(f"zoo {args.command} needs a recipe; `zoo recipes` lists them.")
+
+
+def _recipes(args: argparse.Namespace) -> None:
+    if args.action is None:
+        width = max(map(len, recipes.names()))
+        for name in recipes.names():
+            print(f"{name:{width}}  {recipes.summary(name)}")
+        return
+    if args.recipe not in recipes.names():
+        raise ZooError(
+            f"there is no recipe {args.recipe!r}; {nearest(args.recipe, recipes.names())}"
+        )
+    if args.file.exists():
+        raise ZooError(f"{args.file} exists already; give a new file name.")
+    checkpoint.write_text(args.file, recipes.path(args.recipe).read_text(encoding="utf-8"))
+    print(f"Edit {args.file}, then: zoo fit {args.file}")
+
+
+def _list(args: argparse.Namespace) -> None:
+    names = catalog.list_models(args.pattern, args.verb)
+    if not names:
+        raise ZooError(
+            f"no model matches {args.pattern!r}; {nearest(args.pattern, catalog.list_models())}"
+        )
+    rows = [("name", "family", "data", "latent", "parameters", "verbs")]
+    for name in names:
+        d = catalog.describe(name)
+        latent = "x".join(map(str, d.latent_shape))
+        rows.append((name, d.family, d.data, latent, f"{d.parameters:,}", " ".join(d.verbs)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _info(args: argparse.Namespace) -> None:
+    d = catalog.describe(args.model)
+    print(f"{d.name}: {d.family} trained on {d.data}")
+    print(f"  latent shape  {' x '.join(map(str, d.latent_shape))}")
+    print(f"  parameters    {d.parameters:,} ({d.bytes / 1e6:.1f} MB)")
+    print(f"  licence       {d.license}")
+    print(f"  verbs         {', '.join(d.verbs)}")
+    if d.base_model:
+        print(f"  base model    {d.base_model}")
+    for metric in d.metrics:
+        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
+        print(f"  {metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+
+
+def _load(args: argparse.Namespace) -> "LatentVariableModel":
+    import torch
+
+    from zoo.pretrained import from_pretrained
+
+    if getattr(args, "n", 1) < 1:
+        raise ZooError(f"-n is {args.n}, but at least 1 is needed.")
+    model = from_pretrained(args.model)
+    torch.manual_seed(args.seed)
+    return model
+
+
+def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Tensor":
+    """The first n images of the test set, or of the user's own folder: (n, C, H, W)."""
+    import torch
+
+    from zoo.pretrained import data_module
+
+    if args.images is not None:
+        import datamodules
+
+        channels, size = model.x_shape[0], model.x_shape[-1]
+        module: Any = datamodules.ImageFolder(
+            str(args.images), size=size, channels=channels, val_fraction=0.0, test_fraction=1.0
+        )
+    else:
+        module = data_module(model, args.data)
+    module.prepare_data()
+    module.setup("test")
+    images: list[Tensor] = []
+    for batch in module.test_dataloader():
+        images.append(batch["image"])
+        if sum(map(len, images)) >= n:
+            break
+    found = torch.cat(images)[:n]
+    if len(found) < n:
+        raise ZooError(f"{n} images are needed, but there are only {len(found)}; lower -n.")
+    return found
+
+
+def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> None:
+    from zoo.plots import save_grid
+
+    save_grid(images, args.output, columns)
+    print(args.output)
+
+
+def _sample(args: argparse.Namespace) -> None:
+    model = _load(args)
+    if args.mean:
+        _save(model.decode(model.prior().sample((args.n,))), None, args)
+    else:
+        _save(model.sample(args.n), None, args)
+
+
+def _reconstruct(args: argparse.Namespace) -> None:
+    import torch
+
+    model = _load(args)
+    x = _test_images(model, args, args.n)
+    _save(torch.cat([x, model.reconstruct(x)]), args.n, args)
+
+
+def _interpolate(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.evaluation import interpolate
+
+    model = _load(args)
+    x = _test_images(model, args, 2 * args.n)
+    paths = [
+        interpolate(model, a, b, args.steps, args.path)
+        for a, b in zip(x[: args.n], x[args.n :], strict=True)
+    ]
+    _save(torch.cat(paths), args.steps, args)
+
+
+def _traverse(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.evaluation import traverse
+
+    model = _load(args)
+    rows = [
+        traverse(model, x, args.dims, steps=args.steps).flatten(0, 1)
+        for x in _test_images(model, args, args.n)
+    ]
+    _save(torch.cat(rows), args.steps, args)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from zoo.cards import write_card, write_metrics
+    from zoo.evaluation import evaluate
+    from zoo.pretrained import data_module, test_batches
+
+    model = _load(args)
+    module = data_module(model, args.data)
+    metrics = evaluate(model, test_batches(module, args.limit), args.samples, args.seed)
+    for metric in metrics:
+        metric |= {"dataset": type(module).__name__, "split": "test"}
+        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
+        print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    if args.write:
+        folder = catalog.locate(args.model)
+        write_metrics(folder, metrics)
+        write_card(folder)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from zoo.cards import write_card
+    from zoo.pretrained import export
+
+    export(args.ckpt, args.folder)
+    write_card(args.folder)
+    print(f'{args.folder}: load it with zoo.from_pretrained("{args.folder}")')
+
+
+def _card(args: argparse.Namespace) -> None:
+    from zoo.cards import write_card
+
+    write_card(args.folder)
+
+
+_COMMANDS = {
+    **dict.fromkeys(_TRAINING, _train),
+    "recipes": _recipes,
+    "list": _list,
+    "info": _info,
+    "sample": _sample,
+    "reconstruct": _reconstruct,
+    "interpolate": _interpolate,
+    "traverse": _traverse,
+    "evaluate": _evaluate,
+    "export": _export,
+    "card": _card,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

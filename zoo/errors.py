@@ -1,0 +1,17 @@
+"""Errors that users cause and can mend: one sentence each, with the way out."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ZooError(ValueError):
+    """A problem that the user can mend; the message is one sentence that says how."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `"did you mean ...?"` for a misspelt name, or the list of known names."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known are {', '.join(names)}." if names else "there are none."

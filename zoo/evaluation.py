@@ -1,0 +1,211 @@
+"""What can be built from the verbs: functions over any model that has them."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zoo.base import Batch, LatentVariableModel
+from zoo.checks import check_images, check_shape
+from zoo.inference import elbo, importance_weighted_bound
+from zoo.metrics import ActiveUnits
+
+
+class LogLikelihood(NamedTuple):
+    """log p(x) in nats, (B,), what kind of number it is, and its standard error, (B,)."""
+
+    value: Tensor
+    kind: Literal["exact", "lower bound", "estimate"]
+    standard_error: Tensor
+
+
+@torch.no_grad()
+def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) -> LogLikelihood:
+    """Measure log p(x) with the sharpest estimator that the model allows.
+
+    A model with `log_prob` gives the exact value. One with a posterior gives a lower bound in
+    expectation: the importance-weighted bound, which is the ELBO at `samples=1` and tends to
+    log p(x) as they grow.
+
+    Args:
+        model: Any model of the zoo.
+        x: Data of shape (B, *x_shape).
+        samples: Importance samples per datum, where they are needed.
+
+    Raises:
+        NotImplementedError: if the model has neither.
+    """
+    check_images(x, model.x_shape)
+    verbs = model.verbs()
+    if "log_prob" in verbs:
+        value = model.log_prob(x)
+        return LogLikelihood(value, "exact", torch.zeros_like(value))
+    if not {"prior", "posterior", "likelihood"} <= {*verbs}:
+        raise NotImplementedError(
+            f"{type(model).__name__} has no log-likelihood: it lacks log_prob, and the prior, "
+            "posterior and likelihood that a bound needs."
+        )
+    bound = importance_weighted_bound(model, x, samples)
+    return LogLikelihood(bound.value, "lower bound", bound.standard_error)
+
+
+def _lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    return a + t * (b - a)
+
+
+def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Spherical interpolation (Shoemake 1985) of direction and linear interpolation of length."""
+    norm_a, norm_b = a.norm(), b.norm()
+    cosine = (a * b).sum() / (norm_a * norm_b).clamp(min=1e-12)
+    angle = torch.acos(cosine.clamp(-1, 1))
+    if torch.sin(angle) < 1e-6:  # parallel or opposite: the sphere gives no path
+        return _lerp(a, b, t)
+    unit = torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)
+    return unit / torch.sin(angle) * _lerp(norm_a, norm_b, t)
+
+
+@torch.no_grad()
+def interpolate(
+    model: LatentVariableModel,
+    x0: Tensor,
+    x1: Tensor,
+    steps: int = 8,
+    path: Literal["linear", "spherical"] = "linear",
+) -> Tensor:
+    """Decode the codes on a path from x0's code to x1's.
+
+    Args:
+        model: A model with `encode` and `decode`.
+        x0: One datum, shape `x_shape`, the start.
+        x1: One datum, shape `x_shape`, the end.
+        steps: Number of codes on the path, both ends included; at least 2.
+        path: `linear`, or `spherical`: directions turn evenly, as suits a Gaussian prior in many
+            dimensions (White 2016).
+
+    Returns:
+        Data of shape (steps, *x_shape).
+    """
+    if steps < 2:
+        raise ValueError(f"steps is {steps}, but a path has at least its 2 ends.")
+    if path not in ("linear", "spherical"):
+        raise ValueError(f"path is {path!r}; choose linear or spherical.")
+    check_shape("x0", x0[None], model.x_shape)
+    check_shape("x1", x1[None], model.x_shape)
+    z0, z1 = model.encode(torch.stack([x0, x1]))
+    t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
+    t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
+    z = _lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
+    return model.decode(z)
+
+
+@torch.no_grad()
+def traverse(
+    model: LatentVariableModel,
+    x: Tensor,
+    dims: Sequence[int] | None = None,
+    span: float = 3.0,
+    steps: int = 9,
+) -> Tensor:
+    """Vary one latent dimension at a time around the code of x.
+
+    Args:
+        model: A model with `encode` and `decode` whose codes are vectors.
+        x: One datum, shape `x_shape`.
+        dims: Which latent dimensions; by default all.
+        span: Values run from -span to span, in standard deviations of an N(0, I) prior.
+        steps: Values per dimension.
+
+    Returns:
+        Data of shape (len(dims), steps, *x_shape).
+
+    Raises:
+        ValueError: if the codes are no vectors or a dimension does not exist.
+    """
+    if len(model.latent_shape) != 1:
+        raise ValueError(
+            f"traverse varies the entries of a vector, but a code of {type(model).__name__} "
+            f"has shape {model.latent_shape}."
+        )
+    size = model.latent_shape[0]
+    dims = range(size) if dims is None else dims
+    for d in dims:
+        if not 0 <= d < size:
+            raise ValueError(f"there is no latent dimension {d}; they are 0 to {size - 1}.")
+    check_shape("x", x[None], model.x_shape)
+    code = model.encode(x[None])  # (1, D)
+    z = code.repeat(len(dims), steps, 1)  # (len(dims), steps, D)
+    values = torch.linspace(-span, span, steps, device=z.device, dtype=z.dtype)
+    for row, d in enumerate(dims):
+        z[row, :, d] = values
+    return model.decode(z.flatten(0, 1)).unflatten(0, (len(dims), steps))
+
+
+@torch.no_grad()
+def evaluate(
+    model: LatentVariableModel, batches: Iterable[Batch], samples: int = 5000, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Measure a model on the images of a loader: ELBO, rate, distortion, NLL, active units.
+
+    Args:
+        model: A model with `prior`, `posterior` and `likelihood`.
+        batches: Batches with "image", shape (B, *x_shape) in [0, 1].
+        samples: Importance samples per image for the NLL.
+        seed: Seed of the posterior draws.
+
+    Returns:
+        One entry a metric: name, value, unit, kind, standard error over images, sample counts.
+    """
+    training = model.training
+    model.eval()
+    columns: dict[str, list[Tensor]] = {"elbo": [], "rate": [], "distortion": [], "nll": []}
+    units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
+    noise = 0.0  # sum over images of the squared Monte Carlo error of the NLL
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for batch in batches:
+            x = batch["image"].to(model.device)
+            distortion, rate = elbo(model, x)
+            bound = importance_weighted_bound(model, x, samples)
+            columns["elbo"].append(-(distortion + rate))
+            columns["rate"].append(rate)
+            columns["distortion"].append(distortion)
+            columns["nll"].append(-bound.value)
+            noise += float(bound.standard_error.square().sum())
+            units.update(model.posterior(x).mean.flatten(1))
+    model.train(training)
+    values = {name: torch.cat(column).double() for name, column in columns.items()}
+    n = len(values["nll"])
+    kinds = {
+        "elbo": "lower bound on log p(x)",
+        "rate": "KL(q(z|x) || p(z))",
+        "distortion": "-E_q[log p(x|z)], one draw",
+        "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
+    }
+    metrics: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "value": round(column.mean().item(), 4),
+            "unit": "nats/image",
+            "kind": kinds[name],
+            "standard_error": round(column.std().item() / math.sqrt(n), 4),
+            "images": n,
+            "seed": seed,
+        }
+        for name, column in values.items()
+    ]
+    metrics[-1]["importance_samples"] = samples
+    metrics[-1]["monte_carlo_error"] = round(math.sqrt(noise) / n, 5)
+    metrics.append(
+        {
+            "name": "active_units",
+            "value": int(units.compute()),
+            "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
+            "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
+            "standard_error": 0.0,
+            "images": n,
+            "seed": seed,
+        }
+    )
+    return metrics

@@ -1,0 +1,164 @@
+"""Training from recipes: LightningCLI, and what it needs to be safe to interrupt."""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningCLI
+
+import datamodules  # its classes get short names in recipes
+import recipes
+from zoo import checkpoint
+from zoo import models as models  # likewise
+from zoo.base import LatentVariableModel
+from zoo.callbacks import SeedEpoch
+from zoo.errors import ZooError, nearest
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it: a killed run leaves no half a file.
+
+    Lightning's own goes through the system's temporary folder, and moving a file from there to
+    another disk is a copy.
+    """
+
+    def save_checkpoint(
+        self, checkpoint_: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        if "://" in str(path):  # a remote store has its own way to be atomic
+            super().save_checkpoint(checkpoint_, path, storage_options)
+            return
+        buffer = io.BytesIO()
+        torch.save(checkpoint_, buffer)
+        checkpoint.write_atomically(Path(path), lambda part: part.write_bytes(buffer.getbuffer()))
+
+
+class ZooCLI(LightningCLI):
+    """LightningCLI over the zoo's models and data."""
+
+    def _parse_ckpt_path(self) -> None:
+        # The recipe says what the model is; Lightning would parse the checkpoint's hyperparameters.
+        pass
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        plugins = self._get(self.config_init, "trainer").get("plugins") or []
+        plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+        return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
+
+    def before_fit(self) -> None:
+        data = self.config["fit"]["data"]
+        arguments = {k: v for k, v in data.get("init_args", {}).items() if k != "root"}
+        name = data["class_path"].rpartition(".")[2]
+        self.model.data = {"class_path": name, "init_args": arguments}
+
+    def after_fit(self) -> None:
+        callback = self.trainer.checkpoint_callback
+        if isinstance(callback, ModelCheckpoint) and self.trainer.is_global_zero:
+            saved = callback.best_model_path or callback.last_model_path
+            if saved:
+                print(f"Checkpoint: {saved}\nMake it loadable by name: zoo export {saved} FOLDER")
+
+
+def recipe_path(name: str) -> Path:
+    """Find a recipe by name or path.
+
+    Raises:
+        ZooError: if there is none; the message offers the nearest names.
+    """
+    if Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+        return Path(name)
+    known = {n.rpartition("/")[2]: n for n in reversed(recipes.names())}
+    known |= {n: n for n in recipes.names()}
+    if name in known:
+        return recipes.path(known[name])
+    raise ZooError(f"there is no recipe {name!r}; {nearest(name, recipes.names())}")
+
+
+def latest_checkpoint(config: Path) -> Path:
+    """The `last.ckpt` of the newest run of a recipe, for `--ckpt_path last`.
+
+    Raises:
+        ZooError: if no run of the recipe left one.
+    """
+    import yaml
+
+    logger = yaml.safe_load(config.read_text())["trainer"].get("logger") or {}
+    arguments = logger.get("init_args", {}) if isinstance(logger, dict) else {}
+    folder = Path(arguments.get("save_dir", "lightning_logs"), arguments.get("name", ""))
+    found = sorted(
+        folder.glob("version_*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime_ns
+    )
+    if not found:
+        raise ZooError(
+            f"no run under {folder} has a last.ckpt to resume; leave out --ckpt_path, or give a file."
+        )
+    return found[-1]
+
+
+def run(subcommand: str, recipe: str, flags: Sequence[str]) -> ZooCLI:
+    """Run `fit`, `validate` or `test` on a recipe.
+
+    Args:
+        subcommand: Which of the three.
+        recipe: Name or path.
+        flags: Overrides, such as `--trainer.max_epochs 1`.
+
+    Raises:
+        ZooError: if the recipe or a flag does not fit; one sentence.
+    """
+    config = recipe_path(recipe)
+    flags = _with_checkpoint(list(flags), config)
+    _calm()
+    try:
+        return ZooCLI(
+            LatentVariableModel,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"callbacks": [SeedEpoch()]},
+            parser_kwargs={"exit_on_error": False},
+            args=[subcommand, "--config", str(config), *flags],
+        )
+    except Exception as error:
+        if type(error).__name__ != "ArgumentError":
+            raise
+        raise ZooError(_one_sentence(str(error))) from None
+
+
+def _with_checkpoint(flags: list[str], config: Path) -> list[str]:
+    for i, flag in enumerate(flags):
+        value = flags[i + 1] if flag == "--ckpt_path" and i + 1 < len(flags) else flag
+        value = value.removeprefix("--ckpt_path=")
+        if value == "last" and flag.startswith("--ckpt_path"):
+            end = i + 2 if flag == "--ckpt_path" else i + 1
+            return [*flags[:i], "--ckpt_path", str(latest_checkpoint(config)), *flags[end:]]
+    return flags
+
+
+def _calm() -> None:
+    """Silence what is no news to the user of a recipe."""
+    warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage().lower()
+    )
+
+
+def _one_sentence(message: str) -> str:
+    return " ".join(re.sub(r"\s+", " ", message).split())
+
+
+assert datamodules.__all__

@@ -1,0 +1,85 @@
+r"""Lower bounds on log p(x).
+
+The evidence lower bound (Kingma & Welling 2014, eq. 3) and the importance-weighted bound (Burda
+et al. 2016, eq. 8), for $z_1, \dots, z_k \sim q(z \mid x)$:
+
+$$\mathcal L_k = \mathbb E \Big[\log \frac 1k \sum_{i=1}^k w_i \Big], \qquad
+  w_i = \frac{p(x \mid z_i) \, p(z_i)}{q(z_i \mid x)}, \qquad
+  \mathcal L_1 = \mathrm{ELBO} \le \mathcal L_k \le \mathcal L_{k+1} \le \log p(x).$$
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+
+class Inferable(Protocol):
+    """A model with a prior, a likelihood, and a posterior that can be sampled."""
+
+    def prior(self) -> Distribution: ...
+
+    def posterior(self, x: Tensor) -> Distribution: ...
+
+    def likelihood(self, z: Tensor) -> Distribution: ...
+
+
+class Bound(NamedTuple):
+    """A Monte Carlo bound on log p(x) and its standard error, both (B,) float64, in nats."""
+
+    value: Tensor
+    standard_error: Tensor
+
+
+def elbo(model: Inferable, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Distortion and rate from one posterior draw, (B,) each in nats; the ELBO is minus their sum.
+
+    Args:
+        model: Model with `prior`, `posterior` and `likelihood`.
+        x: Data of shape (B, ...).
+    """
+    q = model.posterior(x)
+    distortion = -model.likelihood(q.rsample()).log_prob(x)
+    return distortion, kl_divergence(q, model.prior())
+
+
+@torch.no_grad()
+def importance_weighted_bound(
+    model: Inferable, x: Tensor, samples: int, chunk: int = 4096
+) -> Bound:
+    r"""Estimate $\mathcal L_k$ for each x, in memory that does not grow with k.
+
+    The standard error is that of $\log \frac 1k \sum_i w_i$ by the delta method,
+    $\sqrt{(k \sum w_i^2 / (\sum w_i)^2 - 1) / k}$.
+
+    Args:
+        model: Model with `prior`, `posterior` and `likelihood`.
+        x: Data of shape (B, ...).
+        samples: Number of importance samples k.
+        chunk: Codes decoded at a time.
+
+    Raises:
+        ValueError: if `samples` is not positive.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}, but at least one importance sample is needed.")
+    q, prior = model.posterior(x), model.prior()
+    batch = len(x)
+    step = max(1, chunk // batch)
+    log_sum = x.new_full((batch,), -math.inf, dtype=torch.float64)  # log sum_i w_i
+    log_sum_squares = log_sum.clone()  # log sum_i w_i^2
+    for start in range(0, samples, step):
+        n = min(step, samples - start)
+        z = q.sample((n,))  # (n, B, *latent_shape)
+        copies = x.expand(n, *x.shape).flatten(0, 1)
+        log_likelihood = model.likelihood(z.flatten(0, 1)).log_prob(copies)  # (n B,)
+        log_w = log_likelihood.unflatten(0, (n, batch)).double()
+        log_w += prior.log_prob(z).double() - q.log_prob(z).double()  # (n, B)
+        log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
+        log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
+    # k sum w^2 / (sum w)^2 is at least 1; rounding may put it just below.
+    spread = (math.log(samples) + log_sum_squares - 2 * log_sum).exp() - 1
+    error = (spread.clamp(min=0) / samples).sqrt()
+    return Bound(log_sum - math.log(samples), error)

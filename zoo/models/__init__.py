@@ -1,0 +1,5 @@
+"""The registry: one import line a family. Nothing that comes from a network names a module."""
+
+from zoo.models.vae import VAE as VAE
+
+FAMILIES = ("VAE",)

@@ -1,0 +1,5 @@
+"""Networks that the families are built from, chosen by plain constructor arguments."""
+
+from zoo.nn.conv import ConvDecoder as ConvDecoder
+from zoo.nn.conv import ConvEncoder as ConvEncoder
+from zoo.nn.mlp import mlp as mlp

@@ -1,0 +1,48 @@
+"""Adam with a learning-rate schedule, as Lightning's `configure_optimizers` wants it."""
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import LambdaLR
+
+Schedule = Literal["constant", "cosine"]
+
+
+def adam(
+    parameters: Iterable[nn.Parameter],
+    lr: float,
+    schedule: Schedule,
+    warmup_steps: int,
+    total_steps: float,
+) -> OptimizerLRScheduler:
+    """Adam (Kingma & Ba 2015) whose learning rate rises linearly, then stays or falls.
+
+    Args:
+        parameters: What is trained.
+        lr: Peak learning rate.
+        schedule: `constant`, or `cosine` to zero at the last step (Loshchilov & Hutter 2017).
+        warmup_steps: Steps over which the rate rises from zero to `lr`.
+        total_steps: Optimiser steps of the whole run; `cosine` needs a finite number.
+
+    Raises:
+        ValueError: if `cosine` is asked for in a run without an end.
+    """
+    if schedule == "cosine" and not math.isfinite(total_steps):
+        raise ValueError(
+            "lr_schedule=cosine needs a run with an end: "
+            "set --trainer.max_epochs or --trainer.max_steps, or use lr_schedule=constant."
+        )
+
+    def factor(step: int) -> float:
+        warmup = min(1.0, (step + 1) / (warmup_steps + 1))
+        if schedule == "constant":
+            return warmup
+        return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total_steps)))
+
+    optimizer = Adam(parameters, lr=lr, fused=True)
+    scheduler = LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

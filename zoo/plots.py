@@ -1,0 +1,55 @@
+"""Pictures of images, as PNG files."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zoo.checkpoint import write_atomically
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
+    """Tile images into one, row by row, on a grey ground.
+
+    Args:
+        images: Images of shape (N, C, H, W) in [0, 1]; C is 1 or 3.
+        columns: Images in a row; by default as square as can be.
+        gap: Pixels between images.
+
+    Returns:
+        One image of shape (C, H', W') in [0, 1].
+    """
+    n, c, h, w = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    tiles = images.new_full((rows * columns, c, h + gap, w + gap), 0.5)
+    tiles[:n, :, :h, :w] = images
+    page = tiles.reshape(rows, columns, c, h + gap, w + gap).permute(2, 0, 3, 1, 4)
+    page = page.reshape(c, rows * (h + gap), columns * (w + gap))
+    return torch.nn.functional.pad(page, (gap, 0, gap, 0), value=0.5)
+
+
+def save_grid(
+    images: Tensor, path: str | Path, columns: int | None = None, min_width: int = 448
+) -> None:
+    """Save a grid of images as a PNG file, small images magnified to whole multiples.
+
+    Args:
+        images: Images of shape (N, C, H, W) in [0, 1].
+        path: Where to; its folder is made if it is not there.
+        columns: Images in a row; by default as square as can be.
+        min_width: The picture is magnified until it is about this many pixels wide.
+
+    Raises:
+        ZooError: if the file cannot be written.
+    """
+    from PIL import Image
+
+    page = grid(images.detach().float().cpu(), columns)
+    scale = max(1, round(min_width / page.shape[-1]))
+    pixels = (page.clamp(0, 1) * 255).round().byte()
+    pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    array = pixels.permute(1, 2, 0).squeeze(-1).numpy()
+    picture = Image.fromarray(array)
+    write_atomically(Path(path).expanduser(), lambda part: picture.save(part, format="PNG"))

@@ -1,0 +1,146 @@
+"""A model from its name, and a folder from a training checkpoint."""
+
+import pickle
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import datamodules
+from zoo import checkpoint, models
+from zoo.base import LatentVariableModel, checked_arguments
+from zoo.catalog import locate
+from zoo.errors import ZooError, nearest
+from zoo.plots import save_grid
+
+
+def family(name: str) -> type[LatentVariableModel]:
+    """The class of a family.
+
+    Raises:
+        ZooError: if the zoo has no such family.
+    """
+    if name not in models.FAMILIES:
+        raise ZooError(f"the zoo has no family {name!r}; {nearest(name, models.FAMILIES)}")
+    cls: type[LatentVariableModel] = getattr(models, name)
+    return cls
+
+
+def from_pretrained(name: str, **overrides: Any) -> LatentVariableModel:
+    """Load a checkpoint as a LightningModule in eval mode.
+
+    Args:
+        name: A folder, or the name of a checkpoint that ships with the package.
+        overrides: Constructor arguments that replace the stored ones, such as `lr`.
+
+    Raises:
+        ZooError: if there is none, it is damaged, or an argument does not fit.
+    """
+    cls = family(checkpoint.read_config(locate(name)).family)
+    model = cls.from_pretrained(name, **overrides)
+    model.base_model = name
+    return model
+
+
+def load_training_checkpoint(path: Path) -> LatentVariableModel:
+    """Build the model of a Lightning checkpoint (.ckpt), with its averaged weights if it has them.
+
+    Raises:
+        ZooError: if the file is missing, damaged, or was not written by a run of the zoo.
+    """
+    try:
+        ckpt = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ZooError(
+            f"there is no file {path}; give the .ckpt of a run, such as "
+            "runs/vae-mnist/version_0/checkpoints/last.ckpt."
+        ) from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ZooError(
+            f"{path} is no whole training checkpoint ({str(error).splitlines()[0][:200]})."
+        ) from None
+    if not isinstance(ckpt, dict) or "zoo" not in ckpt:
+        raise ZooError(f"{path} was not written by `zoo fit`; train with it, or with zoo.models.")
+    cls = family(ckpt["zoo"]["family"])
+    model = cls(**checked_arguments(cls, path, ckpt["hyper_parameters"], {}))
+    model.load_state_dict(ckpt["state_dict"], strict=True)
+    model.data = ckpt["zoo"]["data"]
+    model.base_model = ckpt["zoo"]["base_model"]
+    return model.eval()
+
+
+def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVariableModel:
+    """Turn a training checkpoint into a checkpoint folder, with the resolved recipe and samples.
+
+    Args:
+        ckpt: Path of the `.ckpt` file.
+        folder: Where to.
+        license: Licence of the weights, an SPDX identifier in lower case.
+
+    Returns:
+        The exported model.
+    """
+    model = load_training_checkpoint(ckpt)
+    model.save_pretrained(folder, license=license)
+    recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
+    if recipe.is_file():
+        checkpoint.write_atomically(
+            folder / checkpoint.RECIPE, lambda part: shutil.copyfile(recipe, part)
+        )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_grid(model.sample(64), folder / checkpoint.SAMPLES)
+    return model
+
+
+def data_module(model: LatentVariableModel, name: str | None = None) -> datamodules.ImageDataModule:
+    """Build a DataModule that prepares inputs as this model expects them.
+
+    Args:
+        model: The model; without a name, its own training data's module is built.
+        name: Name of another DataModule, such as `Digits`; it gets the model's binarisation.
+
+    Raises:
+        ZooError: if the name is unknown, or the model does not say what it was trained on.
+    """
+    own = model.data or {}
+    name = name or own.get("class_path")
+    if name is None:
+        raise ZooError("this model does not say what it was trained on; name a DataModule.")
+    if name not in datamodules.__all__:
+        raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
+    arguments = dict(own.get("init_args", {}))
+    if name != own.get("class_path"):
+        arguments = {k: v for k, v in arguments.items() if k == "binarization"}
+    try:
+        module: datamodules.ImageDataModule = getattr(datamodules, name)(**arguments)
+    except TypeError as error:
+        raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
+    return module
+
+
+def test_batches(
+    module: datamodules.ImageDataModule, limit: int | None = None, batch_size: int = 100
+) -> Iterator[dict[str, Any]]:
+    """Batches of the test set, with a progress bar.
+
+    Args:
+        module: Where the images come from.
+        limit: Only the first so many images.
+        batch_size: Images in a batch.
+    """
+    from rich.progress import track
+
+    module.batch_size = batch_size
+    module.prepare_data()
+    module.setup("test")
+    left = limit
+    for batch in track(module.test_dataloader(), description="Measuring", transient=True):
+        if left is not None:
+            batch = {key: value[:left] for key, value in batch.items()}
+            left -= len(batch["image"])
+        yield batch
+        if left == 0:
+            return

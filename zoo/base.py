@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from zoo import checkpoint
 from zoo.catalog import locate
 from zoo.checks import check_images
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
 
 Batch = Mapping[str, Any]
 
@@ -77,7 +77,7 @@ class LatentVariableModel(LightningModule, ABC):
         self._lacks("decode")
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, where it can be had exactly: (B, *x_shape) to (B,)."""
+        """Log p(x) in nats, where it can be had exactly: (B, *x_shape) to (B,)."""
         self._lacks("log_prob")
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -156,7 +156,11 @@ class LatentVariableModel(LightningModule, ABC):
                 "use zoo.from_pretrained, which picks the class."
             )
         init_args = checked_arguments(cls, folder, config.init_args, overrides)
-        model = cls(**init_args)
+        try:
+            model = cls(**init_args)
+        except (ValueError, RuntimeError, TypeError) as error:
+            detail = str(error).splitlines()[0]
+            raise ZooError(f"{folder / checkpoint.CONFIG}: {detail}") from None
         checkpoint.load_weights(
             model, folder / checkpoint.WEIGHTS, config.sha256.get(checkpoint.WEIGHTS)
         )
@@ -239,13 +243,11 @@ def checked_arguments(
 
     from jsonargparse import ArgumentParser
 
-    from zoo.errors import nearest
-
     known = signature(cls).parameters
-    for source, arguments in ((f"{folder / checkpoint.CONFIG}: init_args", stored), ("", overrides)):
+    config = f"{folder / checkpoint.CONFIG}: init_args"
+    for place, arguments in ((config, stored), (cls.__name__, overrides)):
         for name in arguments:
             if name not in known:
-                place = source or f"{cls.__name__}"
                 raise ZooError(f"{place} has no argument {name!r}; {nearest(name, known)}")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint import CONFIG, METRICS, read_config, read_json, sha256
+from zoo.checkpoint import CONFIG, read_config, read_metrics, sha256
 from zoo.errors import ZooError, nearest
 
 CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
@@ -107,7 +107,6 @@ def describe(name: str) -> Description:
     """
     folder = locate(name)
     config = read_config(folder)
-    metrics = read_json(folder / METRICS)["metrics"] if (folder / METRICS).exists() else []
     return Description(
         name=name,
         family=config.family,
@@ -117,7 +116,7 @@ def describe(name: str) -> Description:
         bytes=sum(f.stat().st_size for f in folder.glob("model*.safetensors")),
         license=config.license,
         verbs=tuple(config.summary.get("verbs", ())),
-        metrics=tuple(metrics),
+        metrics=tuple(read_metrics(folder)),
         base_model=config.base_model,
     )
 

@@ -66,6 +66,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "base_model": (str, type(None)),
 }
 
+_SUMMARY: dict[str, type] = {"latent_shape": list, "parameters": int, "verbs": list}
+
 
 def _read_format_1(raw: dict[str, Any], path: Path) -> Config:
     """Format 1: the fields of `Config`, `family` and `init_args` required."""
@@ -78,6 +80,18 @@ def _read_format_1(raw: dict[str, Any], path: Path) -> Config:
         if not isinstance(value, _TYPES[key]):
             wanted = " or ".join(t.__name__ for t in _TYPES[key])
             raise ZooError(f"{path}: {key!r} must be {wanted}, not {type(value).__name__}.")
+    data, summary = raw.get("data"), raw.get("summary", {})
+    if data is not None and not (
+        isinstance(data.get("class_path"), str) and isinstance(data.get("init_args", {}), dict)
+    ):
+        raise ZooError(f"{path}: 'data' must have a class_path and init_args; export it again.")
+    for key, value in summary.items():
+        if key in _SUMMARY and not isinstance(value, _SUMMARY[key]):
+            wanted, given = _SUMMARY[key].__name__, type(value).__name__
+            raise ZooError(f"{path}: 'summary' must have {key} as {wanted}, not {given}.")
+    for name, value in raw.get("sha256", {}).items():
+        if not isinstance(value, str):
+            raise ZooError(f"{path}: 'sha256' of {name} must be str, not {type(value).__name__}.")
     return Config(**raw)
 
 
@@ -126,6 +140,27 @@ def read_config(folder: Path) -> Config:
     return READERS[number](raw, path)
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Read `folder/metrics.json`; a folder without one has no metrics.
+
+    Raises:
+        ZooError: if it is damaged, or an entry lacks what every metric has.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return []
+    metrics = read_json(path).get("metrics")
+    wanted = {"name", "value", "unit", "kind", "standard_error"}
+    if not isinstance(metrics, list) or not all(
+        isinstance(metric, dict) and wanted <= metric.keys() for metric in metrics
+    ):
+        raise ZooError(
+            f"{path} must hold a list 'metrics' whose entries have {', '.join(sorted(wanted))}; "
+            "measure them again with `zoo evaluate --write`."
+        )
+    return metrics
+
+
 def sha256(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as file:
@@ -171,9 +206,16 @@ def write_config(folder: Path, config: Config) -> None:
 
 def write_weights(model: "nn.Module", path: Path) -> None:
     """Write a module's weights as safetensors; tied weights are stored once."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
-    write_atomically(path, lambda part: save_model(model, str(part), metadata={"format": "pt"}))
+    def write(part: Path) -> None:
+        try:
+            save_model(model, str(part), metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, or no right to write
+            raise OSError(str(error)) from None
+
+    write_atomically(path, write)
 
 
 def load_weights(model: "nn.Module", path: Path, expected_sha256: str | None) -> None:
@@ -205,10 +247,10 @@ def load_weights(model: "nn.Module", path: Path, expected_sha256: str | None) ->
 
 def write_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     """Write named tensors as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, lambda part: save_file(plain, str(part)))
+    write_atomically(path, lambda part: part.write_bytes(save(plain)))
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":

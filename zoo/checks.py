@@ -1,9 +1,34 @@
 """Checks of what users hand to the verbs."""
 
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
+
+from zoo.errors import nearest
+
+
+def check_at_least(low: float, **values: float) -> None:
+    """Raise ValueError that names the first value below `low`, or not a number."""
+    for name, value in values.items():
+        if not value >= low:
+            raise ValueError(f"{name} is {value}, but must be at least {low}.")
+
+
+def check_choice(literal: Any, **values: str) -> None:
+    """Raise ValueError that names the first value that is none of a Literal's."""
+    for name, value in values.items():
+        if value not in get_args(literal):
+            raise ValueError(f"{name} cannot be {value!r}; {nearest(value, get_args(literal))}")
+
+
+def check_image_shape(x_shape: Sequence[int]) -> None:
+    """Raise ValueError unless `x_shape` is (C, H, W), all positive."""
+    if len(x_shape) != 3 or min(x_shape) < 1:
+        raise ValueError(
+            f"x_shape is {tuple(x_shape)}, but must be three positive numbers (C, H, W)."
+        )
 
 
 def check_shape(name: str, x: Tensor, shape: Sequence[int]) -> None:

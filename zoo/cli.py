@@ -1,6 +1,7 @@
 """The `zoo` command. What a command does not need is not imported for it."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +26,25 @@ _TRAINING = {
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, with the nearest name."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # The parser of the sub-command answers: only it knows which flags come near.
+        found, extra = super().parse_known_args(args, namespace)
+        if extra:
+            flags = [option for action in self._actions for option in action.option_strings]
+            what = "flag" if extra[0].startswith("-") else "argument"
+            word = extra[0].partition("=")[0]
+            hint = nearest(word, flags) if what == "flag" else f"see {self.prog} --help."
+            self.error(f"unknown {what} {word}; {hint}")
+        return found, extra
+
     def error(self, message: str) -> NoReturn:
-        flags = [option for action in self._actions for option in action.option_strings]
-        unknown = [word for word in message.split() if word.startswith("--")]
-        if message.startswith("unrecognized arguments") and unknown:
-            message = f"unknown flag {unknown[0]}; {nearest(unknown[0], flags)}"
+        chosen = re.match(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if chosen:
+            known = [word.strip(" '") for word in chosen[3].split(",")]
+            message = f"there is no {chosen[1]} {chosen[2]!r}; {nearest(chosen[2], known)}"
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -42,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
     for name, summary in _TRAINING.items():
-        command = commands.add_parser(name, help=summary, add_help=False)
+        flags = f"Every other flag overrides the recipe: `zoo {name} RECIPE --help` lists them."
+        command = commands.add_parser(name, help=summary, epilog=flags)
         command.add_argument("recipe", help="name (see `zoo recipes`) or path of a YAML file")
 
     command = commands.add_parser("recipes", help="list the recipes, or copy one to edit")
@@ -117,7 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # argparse would take a recipe's flags for its own.
-        if len(words) > 1 and words[0] in _TRAINING and not words[1].startswith("-"):
+        if len(words) > 1 and words[0] in _TRAINING and words[1] not in ("-h", "--help"):
+            if words[1].startswith("-"):
+                raise ZooError(
+                    f"zoo {words[0]} needs a recipe before {words[1]}; `zoo recipes` lists them."
+                )
             from zoo import fit
 
             fit.run(words[0], words[1], words[2:])
@@ -206,25 +226,48 @@ def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int)
     from zoo.pretrained import data_module
 
     if args.images is not None:
-        import datamodules
-
-        channels, size = model.x_shape[0], model.x_shape[-1]
-        module: Any = datamodules.ImageFolder(
-            str(args.images), size=size, channels=channels, val_fraction=0.0, test_fraction=1.0
-        )
+        found = _own_images(model, args.images.expanduser(), n)
     else:
         module = data_module(model, args.data)
-    module.prepare_data()
-    module.setup("test")
-    images: list[Tensor] = []
-    for batch in module.test_dataloader():
-        images.append(batch["image"])
-        if sum(map(len, images)) >= n:
-            break
-    found = torch.cat(images)[:n]
+        module.prepare_data()
+        module.setup("test")
+        images: list[Tensor] = []
+        for batch in module.test_dataloader():
+            images.append(batch["image"])
+            if sum(map(len, images)) >= n:
+                break
+        found = torch.cat(images)[:n]
     if len(found) < n:
         raise ZooError(f"{n} images are needed, but there are only {len(found)}; lower -n.")
     return found
+
+
+def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
+    """The first n readable pictures of a folder, as the model takes them: (at most n, C, H, W)."""
+    import numpy as np
+    import torch
+
+    from datamodules.folder import picture_files, read_pictures, warn_of
+
+    channels, height, width = model.x_shape
+    if channels not in (1, 3) or height != width:
+        raise ZooError(
+            f"the model takes images of {channels}x{height}x{width}, and pictures are "
+            "read as grey or colour squares; use --data instead of --images."
+        )
+    files = picture_files(folder)
+    pixels: list[Any] = []
+    bad: dict[Path, str] = {}
+    while files and len(pixels) < n:
+        some, files = files[: n - len(pixels)], files[n - len(pixels) :]
+        pictures, unread = read_pictures(folder, some, width, channels)
+        pixels += [picture for picture in pictures if picture is not None]
+        bad |= unread
+    if bad:
+        warn_of(bad, len(pixels) + len(bad), folder)
+    if not pixels:
+        raise ZooError(f"{folder} holds no picture that can be read; put others there.")
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
 
 
 def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> None:
@@ -278,13 +321,13 @@ def _traverse(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from zoo.cards import write_card, write_metrics
+    from zoo.cards import refresh, write_metrics
     from zoo.evaluation import evaluate
-    from zoo.pretrained import data_module, test_batches
+    from zoo.pretrained import data_module, held_out
 
     model = _load(args)
     module = data_module(model, args.data)
-    metrics = evaluate(model, test_batches(module, args.limit), args.samples, args.seed)
+    metrics = evaluate(model, held_out(module, args.limit), args.samples, args.seed)
     for metric in metrics:
         metric |= {"dataset": type(module).__name__, "split": "test"}
         error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
@@ -292,22 +335,22 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.write:
         folder = catalog.locate(args.model)
         write_metrics(folder, metrics)
-        write_card(folder)
+        refresh(folder)
 
 
 def _export(args: argparse.Namespace) -> None:
-    from zoo.cards import write_card
+    from zoo.cards import refresh
     from zoo.pretrained import export
 
     export(args.ckpt, args.folder)
-    write_card(args.folder)
+    refresh(args.folder)
     print(f'{args.folder}: load it with zoo.from_pretrained("{args.folder}")')
 
 
 def _card(args: argparse.Namespace) -> None:
-    from zoo.cards import write_card
+    from zoo.cards import refresh
 
-    write_card(args.folder)
+    refresh(args.folder)
 
 
 _COMMANDS = {

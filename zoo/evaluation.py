@@ -128,6 +128,8 @@ def traverse(
             f"traverse varies the entries of a vector, but a code of {type(model).__name__} "
             f"has shape {model.latent_shape}."
         )
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, but at least 1 value a dimension is needed.")
     size = model.latent_shape[0]
     dims = range(size) if dims is None else dims
     for d in dims:

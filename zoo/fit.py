@@ -1,18 +1,20 @@
 """Training from recipes: LightningCLI, and what it needs to be safe to interrupt."""
 
 import io
+import json
 import logging
-import re
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 
 import datamodules  # its classes get short names in recipes
 import recipes
@@ -21,6 +23,7 @@ from zoo import models as models  # likewise
 from zoo.base import LatentVariableModel
 from zoo.callbacks import SeedEpoch
 from zoo.errors import ZooError, nearest
+from zoo.explain import explain, read_recipe
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -42,7 +45,32 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class ZooCLI(LightningCLI):
-    """LightningCLI over the zoo's models and data."""
+    """LightningCLI over the zoo's models and data; what the user gets wrong is a ZooError."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            subparser = self._subcommand_parsers[args[0]]
+            flags = [option for a in subparser._actions for option in a.option_strings]
+            classes = {
+                "model": [*models.FAMILIES, "zoo.from_pretrained"],
+                "data": datamodules.__all__,
+                "trainer.callbacks": _subclass_names(Callback),
+                "trainer.logger": _subclass_names(Logger),
+            }
+            raise ZooError(explain(str(error), flags, classes)) from None
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # jsonargparse wraps a constructor's own sentence in a report of all types it tried.
+            while isinstance(error.__cause__, ValueError):
+                error = error.__cause__
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise error from None
 
     def _parse_ckpt_path(self) -> None:
         # The recipe says what the model is; Lightning would parse the checkpoint's hyperparameters.
@@ -54,10 +82,18 @@ class ZooCLI(LightningCLI):
         return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
 
     def before_fit(self) -> None:
-        data = self.config["fit"]["data"]
-        arguments = {k: v for k, v in data.get("init_args", {}).items() if k != "root"}
-        name = data["class_path"].rpartition(".")[2]
-        self.model.data = {"class_path": name, "init_args": arguments}
+        config = self.config["fit"]
+        arguments = dict(config["data"].get("init_args", {}))
+        arguments.pop("root", None)  # a path of this machine
+        self.model.data = {
+            "class_path": config["data"]["class_path"].rpartition(".")[2],
+            "init_args": json.loads(json.dumps(arguments)),  # tuples become lists, as they load
+        }
+        callback = self.trainer.checkpoint_callback
+        if config.get("ckpt_path") and isinstance(callback, ModelCheckpoint):
+            # A resumed run goes on beside the old checkpoints, and still knows the best of them.
+            callback.dirpath = callback.dirpath or str(Path(config["ckpt_path"]).resolve().parent)
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
     def after_fit(self) -> None:
         callback = self.trainer.checkpoint_callback
@@ -65,6 +101,10 @@ class ZooCLI(LightningCLI):
             saved = callback.best_model_path or callback.last_model_path
             if saved:
                 print(f"Checkpoint: {saved}\nMake it loadable by name: zoo export {saved} FOLDER")
+
+
+def _subclass_names(base: type) -> list[str]:
+    return [n for c in base.__subclasses__() for n in (c.__name__, *_subclass_names(c))]
 
 
 def recipe_path(name: str) -> Path:
@@ -88,9 +128,7 @@ def latest_checkpoint(config: Path) -> Path:
     Raises:
         ZooError: if no run of the recipe left one.
     """
-    import yaml
-
-    logger = yaml.safe_load(config.read_text())["trainer"].get("logger") or {}
+    logger = (read_recipe(config).get("trainer") or {}).get("logger") or {}
     arguments = logger.get("init_args", {}) if isinstance(logger, dict) else {}
     folder = Path(arguments.get("save_dir", "lightning_logs"), arguments.get("name", ""))
     found = sorted(
@@ -98,7 +136,8 @@ def latest_checkpoint(config: Path) -> Path:
     )
     if not found:
         raise ZooError(
-            f"no run under {folder} has a last.ckpt to resume; leave out --ckpt_path, or give a file."
+            f"no run under {folder} has a last.ckpt to resume; "
+            "leave out --ckpt_path, or give a file."
         )
     return found[-1]
 
@@ -115,26 +154,22 @@ def run(subcommand: str, recipe: str, flags: Sequence[str]) -> ZooCLI:
         ZooError: if the recipe or a flag does not fit; one sentence.
     """
     config = recipe_path(recipe)
+    read_recipe(config)
     flags = _with_checkpoint(list(flags), config)
     _calm()
-    try:
-        return ZooCLI(
-            LatentVariableModel,
-            LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={"callbacks": [SeedEpoch()]},
-            parser_kwargs={"exit_on_error": False},
-            args=[subcommand, "--config", str(config), *flags],
-        )
-    except Exception as error:
-        if type(error).__name__ != "ArgumentError":
-            raise
-        raise ZooError(_one_sentence(str(error))) from None
+    return ZooCLI(
+        LatentVariableModel,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={"callbacks": [SeedEpoch()]},
+        parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
+        args=[subcommand, "--config", str(config), *flags],
+    )
 
 
 def _with_checkpoint(flags: list[str], config: Path) -> list[str]:
@@ -155,10 +190,3 @@ def _calm() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage().lower()
     )
-
-
-def _one_sentence(message: str) -> str:
-    return " ".join(re.sub(r"\s+", " ", message).split())
-
-
-assert datamodules.__all__

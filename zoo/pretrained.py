@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import datamodules
+from datamodules.base import ImageDataModule
 from zoo import checkpoint, models
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.catalog import locate
@@ -95,7 +96,7 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
     return model
 
 
-def data_module(model: LatentVariableModel, name: str | None = None) -> datamodules.ImageDataModule:
+def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDataModule:
     """Build a DataModule that prepares inputs as this model expects them.
 
     Args:
@@ -115,14 +116,14 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> datamodu
     if name != own.get("class_path"):
         arguments = {k: v for k, v in arguments.items() if k == "binarization"}
     try:
-        module: datamodules.ImageDataModule = getattr(datamodules, name)(**arguments)
+        module: ImageDataModule = getattr(datamodules, name)(**arguments)
     except TypeError as error:
         raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
     return module
 
 
-def test_batches(
-    module: datamodules.ImageDataModule, limit: int | None = None, batch_size: int = 100
+def held_out(
+    module: ImageDataModule, limit: int | None = None, batch_size: int = 100
 ) -> Iterator[dict[str, Any]]:
     """Batches of the test set, with a progress bar.
 

@@ -261,10 +261,8 @@ def test_real_mnist(real_root):
     data.setup()
     sizes = {split: len(tensors["image"]) for split, tensors in data.splits.items()}
     assert sizes == {"train": 55_000, "val": 5_000, "test": 10_000}
-    label, image = (
-        torch.cat([data.splits["train"][key], data.splits["val"][key]])
-        for key in ("label", "image")
-    )
+    both = (data.splits["train"], data.splits["val"])
+    label, image = (torch.cat([part[key] for part in both]) for key in ("label", "image"))
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert label.bincount().tolist() == counts
     assert image.float().mean() / 255 == pytest.approx(0.1307, abs=1e-4)

@@ -13,7 +13,7 @@ $$\log p(x) \ge
 never weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -21,11 +21,20 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from zoo.base import Batch, LatentVariableModel
-from zoo.checks import check_images, check_shape
+from zoo.checks import (
+    check_at_least,
+    check_choice,
+    check_image_shape,
+    check_images,
+    check_shape,
+)
 from zoo.distributions import at_least_float32, bernoulli, gaussian
 from zoo.nn import ConvDecoder, ConvEncoder, mlp
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule, adam
+
+Likelihood = Literal["bernoulli", "gaussian"]
+Network = Literal["mlp", "conv"]
 
 
 class VAE(LatentVariableModel):
@@ -48,7 +57,7 @@ class VAE(LatentVariableModel):
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
     """
 
-    lacks = {
+    lacks: ClassVar = {
         "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }
@@ -57,8 +66,8 @@ class VAE(LatentVariableModel):
         self,
         x_shape: tuple[int, int, int] = (1, 28, 28),
         latent_dim: int = 20,
-        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
-        network: Literal["mlp", "conv"] = "mlp",
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
         hidden: tuple[int, ...] = (400,),
         activation: Activation = "relu",
         residual_blocks: int = 0,
@@ -70,6 +79,16 @@ class VAE(LatentVariableModel):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        check_image_shape(x_shape)
+        check_at_least(
+            1, latent_dim=latent_dim, **{f"hidden[{i}]": w for i, w in enumerate(hidden)}
+        )
+        check_at_least(0, residual_blocks=residual_blocks, beta=beta, lr=lr)
+        check_at_least(0, kl_warmup_steps=kl_warmup_steps, lr_warmup_steps=lr_warmup_steps)
+        check_choice(Likelihood, likelihood=likelihood)
+        check_choice(Network, network=network)
+        check_choice(Activation, activation=activation)
+        check_choice(Schedule, lr_schedule=lr_schedule)
         self.x_shape = tuple(x_shape)
         self.latent_shape = (latent_dim,)
         self.beta = beta

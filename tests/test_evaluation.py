@@ -1,0 +1,142 @@
+"""Functions over the verbs, held against answers computed another way."""
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+import zoo
+from zoo.base import LatentVariableModel
+from zoo.metrics import ActiveUnits
+from zoo.models import VAE
+
+
+def small(**arguments):
+    return VAE(**{"x_shape": (1, 4, 4), "latent_dim": 3, "hidden": (16,), **arguments}).eval()
+
+
+class Exact(LatentVariableModel):
+    """N(0, I) over pixels, the identity as its code: every verb has an obvious answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.save_hyperparameters()
+        self.x_shape = (4,)
+        self.latent_shape = (4,)
+
+    def loss(self, batch):
+        return {"loss": -self.log_prob(batch["x"]).mean()}
+
+    def sample(self, n):
+        return torch.randn(n, 4)
+
+    def encode(self, x):
+        return x
+
+    def decode(self, z):
+        return z
+
+    def log_prob(self, x):
+        return Independent(Normal(torch.zeros(4), 1.0), 1).log_prob(x)
+
+
+def test_log_likelihood_prefers_the_exact_value():
+    x = torch.rand(5, 4)
+    value, kind, error = zoo.log_likelihood(Exact(), x)
+    assert kind == "exact"
+    torch.testing.assert_close(value, Exact().log_prob(x))
+    assert error.tolist() == [0] * 5
+
+
+def test_log_likelihood_of_a_vae_is_a_bound_with_an_honest_error():
+    vae = small()
+    x = (torch.rand(1, 1, 4, 4) < 0.5).float()
+    result = zoo.log_likelihood(vae, x.repeat(300, 1, 1, 1), samples=200)
+    assert result.kind == "lower bound"
+    # the error that each estimate states is the spread of the estimates
+    assert result.value.std().item() == pytest.approx(result.standard_error.mean().item(), rel=0.25)
+
+
+def test_log_likelihood_needs_a_sample_and_a_density():
+    x = torch.zeros(1, 1, 4, 4)
+    with pytest.raises(ValueError, match="at least one"):
+        zoo.log_likelihood(small(), x, samples=0)
+
+    class SamplerOnly(Exact):
+        log_prob = LatentVariableModel.log_prob
+
+    with pytest.raises(NotImplementedError, match="no log-likelihood"):
+        zoo.log_likelihood(SamplerOnly(), torch.zeros(1, 4))
+
+
+def test_interpolation_is_a_line_between_the_codes():
+    a, b = torch.rand(4), torch.rand(4)
+    path = zoo.interpolate(Exact(), a, b, steps=5)
+    expected = torch.stack([a + t * (b - a) for t in (0, 0.25, 0.5, 0.75, 1.0)])
+    torch.testing.assert_close(path, expected)
+
+
+def test_spherical_interpolation_turns_evenly():
+    a, b = torch.tensor([2.0, 0, 0, 0]), torch.tensor([0, 2.0, 0, 0])
+    path = zoo.interpolate(Exact(), a, b, steps=4, path="spherical")
+    angles = torch.tensor([0, 30, 60, 90]).deg2rad()
+    expected = torch.stack([2 * angles.cos(), 2 * angles.sin(), 0 * angles, 0 * angles], 1)
+    torch.testing.assert_close(path, expected, atol=1e-6, rtol=0)
+    same = zoo.interpolate(Exact(), a, a, steps=3, path="spherical")
+    torch.testing.assert_close(same, a.expand(3, 4))
+
+
+def test_interpolation_refuses_what_has_no_path():
+    with pytest.raises(ValueError, match="at least its 2 ends"):
+        zoo.interpolate(Exact(), torch.rand(4), torch.rand(4), steps=1)
+    with pytest.raises(ValueError, match="linear or spherical"):
+        zoo.interpolate(Exact(), torch.rand(4), torch.rand(4), path="curved")
+    with pytest.raises(ValueError, match="x1 has shape"):
+        zoo.interpolate(Exact(), torch.rand(4), torch.rand(5))
+
+
+def test_traversal_varies_one_dimension_at_a_time():
+    x = torch.rand(4)
+    rows = zoo.traverse(Exact(), x, dims=[2, 0], span=2, steps=5)
+    assert rows.shape == (2, 5, 4)
+    for row, d in zip(rows, (2, 0), strict=True):
+        torch.testing.assert_close(row[:, d], torch.tensor([-2.0, -1, 0, 1, 2]))
+        others = [i for i in range(4) if i != d]
+        torch.testing.assert_close(row[:, others], x[others].expand(5, 3))
+    assert zoo.traverse(Exact(), x).shape[0] == 4
+    with pytest.raises(ValueError, match="no latent dimension 4"):
+        zoo.traverse(Exact(), x, dims=[4])
+
+
+def test_active_units_counts_dimensions_that_vary():
+    means = torch.randn(1000, 4) * torch.tensor([1.0, 0.2, 0.05, 0.0]) + 5
+    metric = ActiveUnits(4)
+    for part in means.split(300):
+        metric.update(part)
+    assert metric.compute() == (means.double().var(0, unbiased=False) > 0.01).sum() == 2
+
+
+def test_evaluate_averages_over_all_images_and_is_reproducible():
+    vae = small().train()
+    x = (torch.rand(25, 1, 4, 4) < 0.5).float()
+    batches = [{"image": part} for part in x.split(10)]
+    metrics = {m["name"]: m for m in zoo.evaluate(vae, batches, samples=2000, seed=3)}
+    assert vae.training
+    assert metrics == {m["name"]: m for m in zoo.evaluate(vae, batches, samples=2000, seed=3)}
+    elbo = -(metrics["distortion"]["value"] + metrics["rate"]["value"])
+    assert metrics["elbo"]["value"] == pytest.approx(elbo, abs=2e-4)
+    # another estimate, with other noise and more samples
+    nll = -zoo.log_likelihood(vae.eval(), x, samples=20_000).value.mean()
+    assert metrics["nll"]["value"] == pytest.approx(
+        nll.item(), abs=5 * metrics["nll"]["monte_carlo_error"] + 1e-4
+    )
+    assert metrics["nll"]["images"] == 25
+    assert metrics["active_units"]["unit"] == "of 3 latent dimensions"
+
+
+def test_evaluate_leaves_the_global_generator_alone():
+    vae = small()
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    zoo.evaluate(vae, [{"image": torch.zeros(2, 1, 4, 4)}], samples=2)
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,62 @@
+"""The main job in a few minutes: load, sample, reconstruct, interpolate, fine-tune, save, load.
+
+Run by `make demo`, or as `python -m zoo.demo [FOLDER]` where the package is installed. It needs no
+network: the model ships with the package, and the digits with scikit-learn.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+import zoo
+from zoo import fit
+from zoo.base import LatentVariableModel
+from zoo.cards import write_card, write_metrics
+from zoo.plots import save_grid
+from zoo.pretrained import data_module, export, held_out
+
+
+def measure(model: LatentVariableModel) -> float:
+    """The ELBO on the test set of Digits, in nats per image."""
+    metrics = zoo.evaluate(model, held_out(data_module(model, "Digits")), samples=1)
+    return next(float(m["value"]) for m in metrics if m["name"] == "elbo")
+
+
+def main(out: Path) -> None:
+    """Run the demonstration and write its pictures and the fine-tuned checkpoint under `out`."""
+    vae = zoo.from_pretrained("vae-mnist")
+    torch.manual_seed(0)
+    save_grid(vae.sample(64), out / "samples.png")
+    save_grid(vae.decode(vae.prior().sample((64,))), out / "sample-means.png")
+
+    x = next(iter(held_out(data_module(vae, "Digits"))))["image"]  # digits it never saw
+    pairs = torch.cat([x[:10], vae.reconstruct(x[:10]).detach()])
+    save_grid(pairs, out / "reconstructions.png", columns=10)
+    paths = [zoo.interpolate(vae, x[i], x[i + 1], steps=10) for i in range(0, 12, 2)]
+    save_grid(torch.cat(paths), out / "interpolation.png", columns=10)
+    before = measure(vae)
+
+    print("Fine-tuning vae-mnist on scikit-learn's digits by the recipe finetune/vae-digits ...")
+    run = fit.run(
+        "fit", "finetune/vae-digits", ["--trainer.logger.init_args.save_dir", str(out / "runs")]
+    )
+    folder = out / "vae-digits"
+    best = Path(run.trainer.checkpoint_callback.best_model_path)
+    export(best, folder)
+
+    tuned = zoo.from_pretrained(str(folder))
+    metrics = zoo.evaluate(tuned, held_out(data_module(tuned)), samples=100)
+    write_metrics(folder, [m | {"dataset": "Digits", "split": "test"} for m in metrics])
+    write_card(folder)
+    torch.manual_seed(0)
+    save_grid(tuned.sample(64), out / "samples-after.png")
+
+    print(f"Test ELBO on Digits before fine-tuning: {before:8.2f} nats/image")
+    print(f"Test ELBO on Digits after fine-tuning:  {measure(tuned):8.2f} nats/image")
+    print(f"Pictures: {', '.join(sorted(str(p) for p in out.glob('*.png')))}")
+    print(f'Your checkpoint: zoo.from_pretrained("{folder}")')
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out"))

@@ -1,8 +1,8 @@
 """Images per second of `zoo fit` against a bare PyTorch loop on the same network and data.
 
 The network is the 784-400-20 VAE of Kingma & Welling (ReLU, Adam at 1e-3), the data MNIST with
-dynamic binarization in batches of 128; as many drawn shapes of that size stand in where MNIST is
-not there. Everything runs in one process, the contestants in turn, and each row is the median of its
+dynamic binarization in batches of 128; where MNIST is not there, as many drawn shapes stand in.
+Everything runs in one process, the contestants in turn, and each row is the median of its
 repetitions. One repetition is a run of one epoch, cut after `--steps` batches.
 
 The limit is the faster of two bare loops, which hold the training images in memory as uint8:
@@ -38,10 +38,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 import yaml
 from lightning.pytorch import Callback
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 import datamodules
 from zoo import fit
@@ -95,7 +95,7 @@ class BareVAE(nn.Module):
     def loss(self, x: Tensor) -> Tensor:
         mean, log_var = self.encoder(x).chunk(2, dim=-1)
         z = mean + (0.5 * log_var).exp() * torch.randn_like(mean)
-        distortion = F.binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
+        distortion = binary_cross_entropy_with_logits(self.decoder(z), x, reduction="sum")
         rate = 0.5 * (mean.square() + log_var.exp() - log_var - 1).sum()
         return (distortion + rate) / len(x)
 
@@ -233,7 +233,8 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     limit = max(medians[name] for name in medians if name.startswith("bare"))
     print(
-        f"{data['class_path']}, {args.accelerator}, {torch.get_num_threads()} threads, {args.clock} clock, "
+        f"{data['class_path']}, {args.accelerator}, {args.clock} clock, "
+        f"{torch.get_num_threads()} threads, "
         f"{args.repetitions} repetitions of {args.steps} steps of {BATCH}"
     )
     print(f"{'':28}{'images/s':>10}{'lowest':>10}{'highest':>10}{'of limit':>10}")

@@ -120,7 +120,6 @@ class Batches:
         # Lightning looks for set_epoch in `sampler`, for a SequentialSampler where nothing may be
         # shuffled, and for `batch_sampler` where it finds a sampler.
         self.batch_sampler = None
-        self.batch_sampler = None  # Lightning asks for it where there is a sampler
         self.sampler: Shuffled | SequentialSampler = (
             Shuffled(self.n, seed, rank, world_size)
             if shuffle

@@ -7,7 +7,8 @@ with a sentence that says why, taken from the family's `lacks`, and what to use 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from types import NoneType
+from typing import Any, ClassVar, NoReturn, Self, get_args, get_type_hints
 
 import torch
 from lightning.pytorch import LightningModule
@@ -244,6 +245,7 @@ def checked_arguments(
     from jsonargparse import ArgumentParser
 
     known = signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
     config = f"{folder / checkpoint.CONFIG}: init_args"
     for place, arguments in ((config, stored), (cls.__name__, overrides)):
         for name in arguments:
@@ -253,6 +255,8 @@ def checked_arguments(
     parser.add_class_arguments(cls)
     for name, value in {**stored, **overrides}.items():
         try:
+            if value is None and NoneType not in get_args(hints[name]):  # the parser lets it pass
+                raise ValueError(f"{hints[name]} is wanted")
             parser.parse_object({name: value}, defaults=False)
         except Exception as error:
             detail = " ".join(str(error).split())

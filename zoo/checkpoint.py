@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ZooError, nearest
@@ -176,7 +177,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode  # as the user's umask wants it; safetensors would make it 600
         write(part)
+        part.chmod(mode)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -241,8 +245,10 @@ def load_weights(model: "nn.Module", path: Path, expected_sha256: str | None) ->
             f"{path} is truncated or no safetensors file ({error}); download or export it again."
         ) from None
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:300]
-        raise ZooError(f"{path} does not fit the model that config.json builds: {detail}") from None
+        raise ZooError(
+            f"{path} does not fit the model that config.json builds "
+            f"({shorten(str(error), 300)}); download or export it again."
+        ) from None
 
 
 def write_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:

@@ -26,8 +26,8 @@ _TRAINING = {
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, with the nearest name."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "allow_abbrev": False})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # The parser of the sub-command answers: only it knows which flags come near.

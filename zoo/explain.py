@@ -79,6 +79,10 @@ def explain(message: str, flags: Iterable[str], classes: Mapping[str, Iterable[s
         return f"{name} has no argument {found[2]!r}; {nearest(found[2], _arguments(found[1]))}"
     if found := re.search(r"class_path '([\w.]+)': Parser key \"(.+?)\": (.+)", text):
         return f"{found[1].rpartition('.')[2]}: {_wrong_value(found[2], found[3])}"
+    if found := re.search(r"class_path '([\w.]+)': .*arguments are required: (.+?)(?: - |$)", text):
+        return f"{found[1].rpartition('.')[2]} needs its argument {found[2]!r}; set it."
+    if found := re.search(r"class_path '([\w.]+)': (.+?)(?: - |$)", text):
+        return f"{found[1]} cannot be used: {found[2]}."
     if found := re.search(r"Parser key \"(.+?)\":.*? import path string: (\S+)", text):
         known = [*classes.get(found[1], ())]
         return f"{found[1]}: there is no class {found[2]!r}; {nearest(found[2], known)}"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
@@ -77,8 +77,16 @@ class ZooCLI(LightningCLI):
         pass
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        plugins = self._get(self.config_init, "trainer").get("plugins") or []
-        plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+        config = self._get(self.config_init, "trainer")
+        plugins = _as_list(config.get("plugins"))
+        callbacks = _as_list(config.get("callbacks"))
+        always: list[Callback] = [SeedEpoch()]
+        if config.get("enable_progress_bar") is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            # Lightning's own is drawn at every step: a seventh of a small model's time.
+            always.append(TQDMProgressBar(refresh_rate=20))
+        self.trainer_defaults = {"callbacks": always}
         return super().instantiate_trainer(plugins=[*plugins, AtomicCheckpointIO()], **kwargs)
 
     def before_fit(self) -> None:
@@ -103,8 +111,13 @@ class ZooCLI(LightningCLI):
                 print(f"Checkpoint: {saved}\nMake it loadable by name: zoo export {saved} FOLDER")
 
 
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else [*value] if isinstance(value, list) else [value]
+
+
 def _subclass_names(base: type) -> list[str]:
-    return [n for c in base.__subclasses__() for n in (c.__name__, *_subclass_names(c))]
+    below: list[type] = base.__subclasses__()
+    return [name for cls in below for name in (cls.__name__, *_subclass_names(cls))]
 
 
 def recipe_path(name: str) -> Path:
@@ -166,7 +179,6 @@ def run(subcommand: str, recipe: str, flags: Sequence[str]) -> ZooCLI:
         auto_configure_optimizers=False,
         load_from_checkpoint_support=False,
         save_config_kwargs={"overwrite": True},
-        trainer_defaults={"callbacks": [SeedEpoch()]},
         parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
         args=[subcommand, "--config", str(config), *flags],
     )

@@ -4,6 +4,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -59,14 +60,26 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
             "runs/vae-mnist/version_0/checkpoints/last.ckpt."
         ) from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        detail = (str(error) or "it ends too early").splitlines()[0][:200]
         raise ZooError(
-            f"{path} is no whole training checkpoint ({str(error).splitlines()[0][:200]})."
+            f"{path} is no whole training checkpoint ({detail}); give another of the run."
         ) from None
-    if not isinstance(ckpt, dict) or "zoo" not in ckpt:
+    if not (
+        isinstance(ckpt, dict)
+        and ckpt.keys() >= {"zoo", "hyper_parameters", "state_dict"}
+        and isinstance(ckpt["zoo"], dict)
+        and ckpt["zoo"].keys() >= {"family", "data", "base_model"}
+    ):
         raise ZooError(f"{path} was not written by `zoo fit`; train with it, or with zoo.models.")
     cls = family(ckpt["zoo"]["family"])
     model = cls(**checked_arguments(cls, path, ckpt["hyper_parameters"], {}))
-    model.load_state_dict(ckpt["state_dict"], strict=True)
+    try:
+        model.load_state_dict(ckpt["state_dict"], strict=True)
+    except RuntimeError as error:
+        raise ZooError(
+            f"{path} does not fit the model that its arguments build "
+            f"({shorten(str(error), 300)}); give another of the run."
+        ) from None
     model.data = ckpt["zoo"]["data"]
     model.base_model = ckpt["zoo"]["base_model"]
     return model.eval()

@@ -1,0 +1,153 @@
+"""Every recipe is short, complete, and trains; a new file in recipes/ is tested by itself."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+
+import recipes
+import zoo
+from zoo import fit
+from zoo.models import VAE
+
+every_recipe = pytest.mark.parametrize("name", recipes.names())
+
+QUICK = [
+    "--trainer.accelerator=cpu",
+    "--trainer.fast_dev_run=2",
+    "--trainer.logger=false",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+]
+
+
+def read(name):
+    return yaml.safe_load(recipes.path(name).read_text(encoding="utf-8"))
+
+
+def is_finetune(recipe):
+    return recipe["model"]["class_path"] == "zoo.from_pretrained"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A small checkpoint in the place of the shipped one."""
+    folder = tmp_path_factory.mktemp("start") / "vae-start"
+    torch.manual_seed(0)
+    VAE(latent_dim=3, hidden=(8,), lr=0.25).save_pretrained(folder)
+    return folder
+
+
+class Watch(Callback):
+    """Notes what training saw: the mode, and every parameter's gradient."""
+
+    def __init__(self):
+        self.training, self.gradients = [], {}
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.training.append(all(module.training for module in pl_module.modules()))
+
+    def on_after_backward(self, trainer, pl_module):
+        for name, parameter in pl_module.named_parameters():
+            self.gradients[name] = None if parameter.grad is None else parameter.grad.clone()
+
+
+def train(name, start, monkeypatch):
+    """Fit two batches of made images; return the run and what was seen."""
+    recipe, watch = read(name), Watch()
+    if is_finetune(recipe):
+        model, shape = [f"--model.name={start}"], [1, 28, 28]
+    else:
+        model, shape = [], recipe["model"]["init_args"]["x_shape"]
+    data = {
+        "class_path": "FakeImages",
+        "init_args": {"x_shape": shape, "n": 32, "batch_size": 16},
+    }
+    recipe["data"] = data
+    Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
+    defaults = fit.ZooCLI.instantiate_trainer
+    monkeypatch.setattr(
+        fit.ZooCLI,
+        "instantiate_trainer",
+        lambda self, **kwargs: add(defaults(self, **kwargs), watch),
+    )
+    return fit.run("fit", "recipe.yaml", [*QUICK, *model]), watch
+
+
+def add(trainer, callback):
+    trainer.callbacks.append(callback)
+    return trainer
+
+
+@every_recipe
+def test_short_and_with_a_header(name):
+    text = recipes.path(name).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 50
+    header = re.match(r"(?:#.*\n)+", text)
+    assert header
+    assert re.search(rf"^#\s+zoo fit {re.escape(name)}\b", header[0], flags=re.MULTILINE)
+    assert recipes.summary(name).endswith(".")
+
+
+@every_recipe
+def test_complete(name):
+    recipe = read(name)
+    assert recipe["seed_everything"] == 0
+    assert list(recipe) == ["seed_everything", "model", "data", "trainer"]
+    logger = recipe["trainer"]["logger"]
+    assert logger["class_path"] == "CSVLogger"
+    assert logger["init_args"] == {"save_dir": "runs", "name": name.rpartition("/")[2]}
+
+
+@every_recipe
+def test_sets_only_what_differs_from_the_defaults(name):
+    from inspect import signature
+
+    import datamodules
+
+    recipe = read(name)
+    families = vars(zoo.models)
+    for part, home in (("model", families), ("data", vars(datamodules))):
+        if part == "model" and is_finetune(recipe):
+            continue
+        cls = home[recipe[part]["class_path"]]
+        known = signature(cls).parameters
+        assert recipe[part]["init_args"].keys() <= known.keys()
+
+
+@every_recipe
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_trains(name, start, monkeypatch, capsys):
+    run, watch = train(name, start, monkeypatch)
+    assert watch.training == [True, True]
+    assert watch.gradients
+    for parameter, gradient in watch.gradients.items():
+        assert gradient is not None, f"{parameter} gets no gradient"
+        assert gradient.isfinite().all(), parameter
+    moved = {n: p for n, p in run.model.named_parameters() if watch.gradients[n].any()}
+    assert len(moved) > 0
+    assert run.model.data["class_path"] == "FakeImages"
+
+
+@pytest.mark.parametrize("name", [n for n in recipes.names() if is_finetune(read(n))])
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_fine_tuning_starts_from_the_checkpoint(name, start, monkeypatch, capsys):
+    before = zoo.from_pretrained(str(start)).state_dict()
+    first = {}
+
+    def note(self):
+        first.update({k: v.clone() for k, v in self.model.state_dict().items()})
+
+    monkeypatch.setattr(fit.ZooCLI, "before_fit", note)
+    run, watch = train(name, start, monkeypatch)
+    assert first.keys() == before.keys()
+    assert all(torch.equal(first[key], before[key]) for key in before)
+    wanted = read(name)["model"]["dict_kwargs"]
+    assert {key: run.model.hparams[key] for key in wanted} == wanted
+    assert run.model.lr != 0.25
+    assert run.trainer.optimizers[0].defaults["lr"] == wanted["lr"]
+    assert run.model.base_model == str(start)
+    assert watch.training == [True, True]

@@ -103,7 +103,8 @@ class LatentVariableModel(LightningModule, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self.loss(batch)
         # Lightning keeps only each `log_every_n_steps`-th value; collecting the rest costs time.
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a helper
+        if (self.global_step + 1) % every == 0:
             self._log("train", terms, batch)
         return terms["loss"]
 

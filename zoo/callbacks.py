@@ -95,7 +95,9 @@ class SampleGrid(Callback):
         assert isinstance(pl_module, LatentVariableModel)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
-            pictures = {"samples": (pl_module.sample(self.n), None)}
+            pictures: dict[str, tuple[Tensor, int | None]] = {
+                "samples": (pl_module.sample(self.n), None)
+            }
             if "reconstruct" in pl_module.verbs() and self._images is not None:
                 both = torch.cat([self._images, pl_module.reconstruct(self._images)])
                 pictures["reconstructions"] = (both, len(self._images))

@@ -42,7 +42,8 @@ def main(out: Path) -> None:
         "fit", "finetune/vae-digits", ["--trainer.logger.init_args.save_dir", str(out / "runs")]
     )
     folder = out / "vae-digits"
-    best = Path(run.trainer.checkpoint_callback.best_model_path)
+    best = run.best_checkpoint()
+    assert best is not None  # the recipe keeps one
     export(best, folder)
 
     tuned = zoo.from_pretrained(str(folder))

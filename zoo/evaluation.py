@@ -51,19 +51,16 @@ def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) ->
     return LogLikelihood(bound.value, "lower bound", bound.standard_error)
 
 
-def _lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    return a + t * (b - a)
-
-
 def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Spherical interpolation (Shoemake 1985) of direction and linear interpolation of length."""
-    norm_a, norm_b = a.norm(), b.norm()
+    norm_a: Tensor = a.norm()
+    norm_b: Tensor = b.norm()
     cosine = (a * b).sum() / (norm_a * norm_b).clamp(min=1e-12)
-    angle = torch.acos(cosine.clamp(-1, 1))
+    angle: Tensor = torch.acos(cosine.clamp(-1, 1))
     if torch.sin(angle) < 1e-6:  # parallel or opposite: the sphere gives no path
-        return _lerp(a, b, t)
+        return torch.lerp(a, b, t)
     unit = torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)
-    return unit / torch.sin(angle) * _lerp(norm_a, norm_b, t)
+    return unit / torch.sin(angle) * torch.lerp(norm_a, norm_b, t)
 
 
 @torch.no_grad()
@@ -96,7 +93,7 @@ def interpolate(
     z0, z1 = model.encode(torch.stack([x0, x1]))
     t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
     t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
-    z = _lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
+    z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
     return model.decode(z)
 
 
@@ -141,7 +138,8 @@ def traverse(
     values = torch.linspace(-span, span, steps, device=z.device, dtype=z.dtype)
     for row, d in enumerate(dims):
         z[row, :, d] = values
-    return model.decode(z.flatten(0, 1)).unflatten(0, (len(dims), steps))
+    rows = model.decode(z.flatten(0, 1))
+    return rows.reshape(len(dims), steps, *model.x_shape)
 
 
 @torch.no_grad()

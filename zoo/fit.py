@@ -104,11 +104,15 @@ class ZooCLI(LightningCLI):
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
     def after_fit(self) -> None:
+        best = self.best_checkpoint()
+        if best and self.trainer.is_global_zero:
+            print(f"Checkpoint: {best}\nMake it loadable by name: zoo export {best} FOLDER")
+
+    def best_checkpoint(self) -> Path | None:
+        """The checkpoint with the best monitored metric of this run, if the recipe keeps one."""
         callback = self.trainer.checkpoint_callback
-        if isinstance(callback, ModelCheckpoint) and self.trainer.is_global_zero:
-            saved = callback.best_model_path or callback.last_model_path
-            if saved:
-                print(f"Checkpoint: {saved}\nMake it loadable by name: zoo export {saved} FOLDER")
+        path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+        return Path(path) if path else None
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -75,7 +75,7 @@ def importance_weighted_bound(
         z = q.sample((n,))  # (n, B, *latent_shape)
         copies = x.expand(n, *x.shape).flatten(0, 1)
         log_likelihood = model.likelihood(z.flatten(0, 1)).log_prob(copies)  # (n B,)
-        log_w = log_likelihood.unflatten(0, (n, batch)).double()
+        log_w = log_likelihood.reshape(n, batch).double()
         log_w += prior.log_prob(z).double() - q.log_prob(z).double()  # (n, B)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))

@@ -28,7 +28,8 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, h: Tensor) -> Tensor:
-        return h + self.residual(h)
+        update: Tensor = self.residual(h)
+        return h + update
 
 
 def mlp(

@@ -2,9 +2,8 @@
 
 import os
 
-# Read at import by their packages, so set before any of them is imported.
+# Read at import, so set before wandb is imported.
 os.environ.setdefault("WANDB_MODE", "disabled")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch

@@ -157,8 +157,8 @@ def _inputs(config: Config) -> str:
 
 def _table(metrics: list[dict[str, Any]]) -> str:
     rows = ["| metric | value | standard error | unit | what | data |", "|---|---|---|---|---|---|"]
-    rows += [
-        f"| {m['name']} | {m['value']} | {m['standard_error']} | {m['unit']} | {m['kind']} | "
+    rows += [  # a bar inside a cell would end it
+        f"| {m['name']} | {m['value']} | {m['standard_error']} | {m['unit']} | {m['kind'].replace('|', chr(92) + '|')} | "
         f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']} |"
         for m in metrics
     ]

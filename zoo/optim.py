@@ -37,12 +37,15 @@ def adam(
             "set --trainer.max_epochs or --trainer.max_steps, or use lr_schedule=constant."
         )
 
+    optimizer = Adam(parameters, lr=lr, fused=True)
+    if schedule == "constant" and warmup_steps == 0:
+        return {"optimizer": optimizer}  # a scheduler that does nothing costs time at every step
+
     def factor(step: int) -> float:
         warmup = min(1.0, (step + 1) / (warmup_steps + 1))
         if schedule == "constant":
             return warmup
         return warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total_steps)))
 
-    optimizer = Adam(parameters, lr=lr, fused=True)
     scheduler = LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

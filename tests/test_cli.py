@@ -70,7 +70,7 @@ def size_of(path):
 def magnified(columns, rows, side=8, gap=2):
     """Size of a grid's picture, by the rule that small ones are magnified to about 448 wide."""
     width, height = columns * (side + gap) + gap, rows * (side + gap) + gap
-    scale = max(1, round(448 / width))
+    scale = -(-448 // width)
     return width * scale, height * scale
 
 

@@ -157,12 +157,15 @@ def _inputs(config: Config) -> str:
 
 def _table(metrics: list[dict[str, Any]]) -> str:
     rows = ["| metric | value | standard error | unit | what | data |", "|---|---|---|---|---|---|"]
-    rows += [  # a bar inside a cell would end it
-        f"| {m['name']} | {m['value']} | {m['standard_error']} | {m['unit']} | {m['kind'].replace('|', chr(92) + '|')} | "
-        f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']} |"
-        for m in metrics
-    ]
+    for m in metrics:
+        data = f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']}"
+        cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")  # a bar would end the cell
 
 
 def models_table() -> str:

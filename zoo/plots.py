@@ -39,7 +39,7 @@ def save_grid(
         images: Images of shape (N, C, H, W) in [0, 1].
         path: Where to; its folder is made if it is not there.
         columns: Images in a row; by default as square as can be.
-        min_width: The picture is magnified until it is about this many pixels wide.
+        min_width: The picture is magnified until it is at least this many pixels wide.
 
     Raises:
         ZooError: if the file cannot be written.
@@ -47,7 +47,7 @@ def save_grid(
     from PIL import Image
 
     page = grid(images.detach().float().cpu(), columns)
-    scale = max(1, round(min_width / page.shape[-1]))
+    scale = math.ceil(min_width / page.shape[-1])
     pixels = (page.clamp(0, 1) * 255).round().byte()
     pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     array = pixels.permute(1, 2, 0).squeeze(-1).numpy()

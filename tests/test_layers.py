@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [  # from low to high; a module may import its own layer and those above it in this list
-    {"errors"},
+    {"errors", "hub"},
     {
         "checkpoint",
         "checks",

@@ -140,17 +140,37 @@ class LatentVariableModel(LightningModule, ABC):
     # --- checkpoints -----------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name: str, **overrides: Any) -> Self:
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> Self:
         """Load a checkpoint of this family, in eval mode.
 
         Args:
-            name: A folder, or the name of a checkpoint that ships with the package.
+            name: A folder, the name of a checkpoint that ships with the package, or
+                `organisation/name` on the Hub.
+            revision: Branch, tag or commit; it always means the Hub.
+            token: Token of the Hub; by default the one that is logged in.
+            cache_dir: Where downloads are kept; by default the Hub client's cache.
+            local_files_only: Take what an earlier download left and make no request.
             overrides: Constructor arguments that replace the stored ones, such as `lr`.
 
         Raises:
             ZooError: if there is none, it is damaged, or it is of another family.
         """
-        folder = locate(name)
+        folder = locate(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
         config = checkpoint.read_config(folder)
         if config.family != cls.__name__:
             raise ZooError(

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint import CONFIG, read_config, read_metrics, sha256
+from zoo import hub
+from zoo.checkpoint import CONFIG, FILES, WEIGHTS, read_config, read_metrics, sha256
 from zoo.errors import ZooError, nearest
 
 CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
@@ -87,16 +88,47 @@ def shipped(name: str) -> Path:
     return folder
 
 
-def locate(name: str) -> Path:
-    """Find the folder of a checkpoint: an existing folder, else one that ships with the package.
+def locate(
+    name: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Find the folder of a checkpoint: an existing folder, a shipped one, or one from the Hub.
+
+    Args:
+        name: A folder, the bare name of a checkpoint that ships with the package, or
+            `organisation/name` on the Hub.
+        revision: Branch, tag or commit; it always means the Hub.
+        token: Token of the Hub; by default the one that is logged in.
+        cache_dir: Where downloads are kept; by default the Hub client's cache.
+        local_files_only: Take what an earlier download left and make no request.
 
     Raises:
-        ZooError: if neither is there.
+        ZooError: if it is neither a folder nor shipped nor the name of a repository.
+        HubError: if the Hub does not give it.
     """
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if revision is None and folder.is_dir():
         return folder
-    return shipped(name)
+    if name.count("/") != 1 or not all(name.split("/")):
+        if revision is not None:
+            raise ZooError(
+                f"revision={revision!r} means the Hub, where a name is organisation/name; "
+                f"give it instead of {name!r}."
+            )
+        return shipped(name)
+    return hub.pull(
+        name,
+        files=FILES,
+        required=(CONFIG, WEIGHTS),
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
 
 
 def describe(name: str) -> Description:

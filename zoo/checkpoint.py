@@ -32,6 +32,8 @@ METRICS = "metrics.json"
 RECIPE = "recipe.yaml"
 SAMPLES = "samples.png"
 CARD = "README.md"
+FILES = (CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, CARD)
+"""Every file that a checkpoint may have; nothing else is pulled or pushed."""
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("ckpt", type=Path)
     command.add_argument("folder", type=Path)
 
+    command = commands.add_parser("pull", help="download a model from the Hugging Face Hub")
+    command.add_argument("repository", help="organisation/name")
+    command.add_argument("folder", type=Path, nargs="?", help="copy it here; by default, the cache")
+    command.add_argument("--revision", help="branch, tag or commit")
+
+    command = commands.add_parser("push", help="upload a model folder to the Hugging Face Hub")
+    command.add_argument("folder", type=Path)
+    command.add_argument("repository", help="organisation/name")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--revision", help="branch")
+    command.add_argument("--message", help="title of the commit")
+    command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    command.add_argument("--replace-card", action="store_true", help="overwrite the Hub's README")
+
     command = commands.add_parser("card", help="write a model folder's card from its files")
     command.add_argument("folder", type=Path)
     return parser
@@ -347,6 +361,39 @@ def _export(args: argparse.Namespace) -> None:
     print(f'{args.folder}: load it with zoo.from_pretrained("{args.folder}")')
 
 
+def _pull(args: argparse.Namespace) -> None:
+    import shutil
+
+    if args.repository.count("/") != 1:
+        raise ZooError(f"{args.repository!r} is no repository; give organisation/name.")
+    folder = catalog.locate(args.repository, revision=args.revision or "main")
+    if args.folder is not None:
+        for file in folder.iterdir():
+            checkpoint.write_atomically(
+                args.folder / file.name, lambda part, file=file: shutil.copyfile(file, part)
+            )
+        folder = args.folder
+    print(folder)
+
+
+def _push(args: argparse.Namespace) -> None:
+    from zoo import hub
+    from zoo.pretrained import check_golden
+
+    check_golden(args.folder)
+    result = hub.push(
+        args.folder,
+        args.repository,
+        files=checkpoint.FILES,
+        private=args.private or None,
+        revision=args.revision,
+        commit_message=args.message,
+        create_pr=args.create_pr,
+        keep_readme=not args.replace_card,
+    )
+    print(result.url if result.changed else f"{result.url} holds the same files already")
+
+
 def _card(args: argparse.Namespace) -> None:
     from zoo.cards import refresh
 
@@ -364,6 +411,8 @@ _COMMANDS = {
     "traverse": _traverse,
     "evaluate": _evaluate,
     "export": _export,
+    "pull": _pull,
+    "push": _push,
     "card": _card,
 }
 

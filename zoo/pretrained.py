@@ -30,20 +30,59 @@ def family(name: str) -> type[LatentVariableModel]:
     return cls
 
 
-def from_pretrained(name: str, **overrides: Any) -> LatentVariableModel:
+def from_pretrained(
+    name: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+    **overrides: Any,
+) -> LatentVariableModel:
     """Load a checkpoint as a LightningModule in eval mode.
 
     Args:
-        name: A folder, or the name of a checkpoint that ships with the package.
+        name: A folder, the name of a checkpoint that ships with the package, or
+            `organisation/name` on the Hub.
+        revision: Branch, tag or commit; it always means the Hub.
+        token: Token of the Hub; by default the one that is logged in.
+        cache_dir: Where downloads are kept; by default the Hub client's cache.
+        local_files_only: Take what an earlier download left and make no request.
         overrides: Constructor arguments that replace the stored ones, such as `lr`.
 
     Raises:
         ZooError: if there is none, it is damaged, or an argument does not fit.
     """
-    cls = family(checkpoint.read_config(locate(name)).family)
-    model = cls.from_pretrained(name, **overrides)
+    folder = locate(
+        name,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    cls = family(checkpoint.read_config(folder).family)
+    model = cls.from_pretrained(str(folder), **overrides)
     model.base_model = name
     return model
+
+
+def check_golden(folder: Path) -> None:
+    """Load a checkpoint and compare its outputs with those that it was exported with.
+
+    Raises:
+        ZooError: if it does not load, or gives other outputs.
+    """
+    model = from_pretrained(str(folder))
+    golden = checkpoint.read_tensors(folder / checkpoint.GOLDEN)
+    if "x" not in golden:
+        raise ZooError(f"{folder / checkpoint.GOLDEN} has no inputs x; export the model again.")
+    outputs = model.golden_outputs(golden["x"])
+    for name, wanted in golden.items():
+        if name not in outputs or not torch.allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4):
+            raise ZooError(
+                f"the model in {folder} does not give the {name} that its golden outputs record; "
+                "export it again, or get it again from where it came."
+            )
 
 
 def load_training_checkpoint(path: Path) -> LatentVariableModel:

@@ -117,6 +117,14 @@ def test_the_cards_code_runs(name):
         exec(compile(block, f"{name}/README.md", "exec"), {})
 
 
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_the_readmes_code_runs():
+    blocks = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
 def test_sizes():
     sizes = {p: p.stat().st_size for p in catalog.CARDS.rglob("*") if p.is_file()}
     assert all(size <= 16 * MIB for size in sizes.values())

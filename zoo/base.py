@@ -7,6 +7,7 @@ with a sentence that says why, taken from the family's `lacks`, and what to use 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import NoneType
 from typing import Any, ClassVar, NoReturn, Self, get_args, get_type_hints
 
@@ -15,7 +16,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.distributions import Distribution
 
-from zoo import checkpoint
+from zoo import checkpoint, hub
+from zoo.cards import write_card
 from zoo.catalog import locate
 from zoo.checks import check_images
 from zoo.errors import ZooError, nearest
@@ -224,6 +226,50 @@ class LatentVariableModel(LightningModule, ABC):
                 base_model=self.base_model,
             ),
         )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+        token: str | None = None,
+        license: str = "apache-2.0",
+    ) -> str:
+        """Upload this model to the Hugging Face Hub in one commit, with a card unless it has one.
+
+        Args:
+            repo_id: `organisation/name`; made if it is not there.
+            private: Visibility of a repository that is made.
+            revision: Branch to commit to; by default `main`.
+            commit_message: Title of the commit.
+            create_pr: Open a pull request instead.
+            token: Token of the Hub; by default the one that is logged in.
+            license: Licence of the weights, an SPDX identifier in lower case.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: if the Hub does not take it.
+        """
+        with TemporaryDirectory() as parent:
+            folder = Path(parent, repo_id.rpartition("/")[2])
+            self.save_pretrained(folder, license=license)
+            write_card(folder, handle=repo_id)
+            result = hub.push(
+                folder,
+                repo_id,
+                files=checkpoint.FILES,
+                private=private,
+                revision=revision,
+                commit_message=commit_message,
+                create_pr=create_pr,
+                token=token,
+            )
+        return result.url
 
     @torch.no_grad()
     def golden_outputs(self, x: Tensor | None = None) -> dict[str, Tensor]:

@@ -39,13 +39,17 @@ def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
     checkpoint.write_json(folder / checkpoint.METRICS, {"format": 1, "metrics": metrics})
 
 
-def write_card(folder: Path) -> None:
+def write_card(folder: Path, handle: str | None = None) -> None:
     """Write `folder/README.md` from config.json, metrics.json and the pictures beside them.
+
+    Args:
+        folder: A checkpoint folder.
+        handle: The name that users will load it by; by default its name, or path, on this machine.
 
     Raises:
         ZooError: if the folder is no checkpoint or cannot be written to.
     """
-    checkpoint.write_text(folder / checkpoint.CARD, card(folder))
+    checkpoint.write_text(folder / checkpoint.CARD, card(folder, handle))
 
 
 def refresh(folder: Path) -> None:
@@ -61,14 +65,14 @@ def refresh(folder: Path) -> None:
             checkpoint.write_text(readme, head + table + tail)
 
 
-def card(folder: Path) -> str:
+def card(folder: Path, handle: str | None = None) -> str:
     """The card of a checkpoint folder: front matter, then prose."""
     config = checkpoint.read_config(folder)
     metrics = checkpoint.read_metrics(folder)
     name = folder.resolve().name
     return (
         f"---\n{_front_matter(name, config, metrics)}\n---\n\n"
-        + "\n\n".join(part for part in _prose(name, folder, config, metrics) if part)
+        + "\n\n".join(part for part in _prose(name, folder, config, metrics, handle) if part)
         + "\n"
     )
 
@@ -104,13 +108,15 @@ def _front_matter(name: str, config: Config, metrics: list[dict[str, Any]]) -> s
     return text.strip()
 
 
-def _prose(name: str, folder: Path, config: Config, metrics: list[dict[str, Any]]) -> list[str]:
+def _prose(
+    name: str, folder: Path, config: Config, metrics: list[dict[str, Any]], handle: str | None
+) -> list[str]:
     dataset = (config.data or {}).get("class_path", "unknown data")
     sentence, _ = _DATA.get(dataset, (f"{dataset}.", None))
     latent = " x ".join(map(str, config.summary["latent_shape"]))
     shape = config.init_args.get("x_shape", ())
     shipped = (catalog.CARDS / name) == folder.resolve()
-    handle = name if shipped else f"path/to/{name}"
+    handle = handle or (name if shipped else f"path/to/{name}")
     recipe = folder / checkpoint.RECIPE
     return [
         f"# {name}",

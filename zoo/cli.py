@@ -363,15 +363,14 @@ def _export(args: argparse.Namespace) -> None:
 
 def _pull(args: argparse.Namespace) -> None:
     import shutil
+    from functools import partial
 
     if args.repository.count("/") != 1:
         raise ZooError(f"{args.repository!r} is no repository; give organisation/name.")
     folder = catalog.locate(args.repository, revision=args.revision or "main")
     if args.folder is not None:
         for file in folder.iterdir():
-            checkpoint.write_atomically(
-                args.folder / file.name, lambda part, file=file: shutil.copyfile(file, part)
-            )
+            checkpoint.write_atomically(args.folder / file.name, partial(shutil.copyfile, file))
         folder = args.folder
     print(folder)
 

@@ -42,6 +42,20 @@ def test_push_then_load_by_name(hub, staged, monkeypatch, capsys):
     assert "same files already" in capsys.readouterr().out
 
 
+def test_a_model_pushes_itself_with_a_card(hub, staged, monkeypatch):
+    _, vae = staged
+    with pytest.raises(OSError, match="org/vae-own"):
+        vae.push_to_hub("org/vae-own", token=False)
+    url = vae.push_to_hub("org/vae-own", token=TOKEN)
+    assert url.startswith(hub.url)
+    assert 'zoo.from_pretrained("org/vae-own")' in hub.files("org/vae-own")["README.md"].decode()
+    assert vae.push_to_hub("org/vae-own", token=TOKEN)  # the same again is no second commit
+    assert len(hub.history("org/vae-own")) == 2
+    loaded = zoo.from_pretrained("org/vae-own")
+    for name, value in vae.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+
+
 def test_pull_to_a_folder(hub, staged, monkeypatch, tmp_path, capsys):
     folder, _ = staged
     monkeypatch.setenv("HF_TOKEN", TOKEN)

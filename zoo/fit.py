@@ -105,13 +105,15 @@ class ZooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         best = self.best_checkpoint()
-        if best and self.trainer.is_global_zero:
+        if best and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
             print(f"Checkpoint: {best}\nMake it loadable by name: zoo export {best} FOLDER")
 
     def best_checkpoint(self) -> Path | None:
-        """The checkpoint with the best monitored metric of this run, if the recipe keeps one."""
+        """This run's checkpoint with the best monitored metric, or its last one, if there is any."""
         callback = self.trainer.checkpoint_callback
-        path = callback.best_model_path if isinstance(callback, ModelCheckpoint) else ""
+        if not isinstance(callback, ModelCheckpoint):
+            return None
+        path = callback.best_model_path or callback.last_model_path
         return Path(path) if path else None
 
 

@@ -109,7 +109,7 @@ class ZooCLI(LightningCLI):
             print(f"Checkpoint: {best}\nMake it loadable by name: zoo export {best} FOLDER")
 
     def best_checkpoint(self) -> Path | None:
-        """This run's checkpoint with the best monitored metric, or its last one, if there is any."""
+        """This run's checkpoint with the best monitored metric, or its last, if it left any."""
         callback = self.trainer.checkpoint_callback
         if not isinstance(callback, ModelCheckpoint):
             return None

@@ -105,7 +105,8 @@ class ZooCLI(LightningCLI):
 
     def after_fit(self) -> None:
         best = self.best_checkpoint()
-        if best and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        trial = self.config["fit"]["trainer"].get("fast_dev_run")
+        if best and self.trainer.is_global_zero and not trial:
             print(f"Checkpoint: {best}\nMake it loadable by name: zoo export {best} FOLDER")
 
     def best_checkpoint(self) -> Path | None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch.distributions import Normal
 
 import zoo
@@ -85,6 +86,29 @@ def test_ranks_and_epochs_draw_different_noise(tmp_path):
     draws = [torch.load(tmp_path / f"{epoch}-{rank}") for epoch in (0, 1) for rank in (0, 1)]
     for i, a in enumerate(draws):
         assert all(not torch.equal(a, b) for b in draws[:i])
+
+
+def test_the_callbacks_of_the_recipes_agree_across_processes(tmp_path):
+    callbacks = [
+        EMAWeightAveraging(decay=0.5),
+        ModelCheckpoint(monitor="val/elbo", mode="max", filename="best", save_last=True),
+        LogActiveUnits(),
+        SampleGrid(every_n_epochs=1, n=4),
+        SeedEpoch(0),
+    ]
+    run = trainer(
+        tmp_path,
+        devices=2,
+        strategy="ddp_fork",
+        callbacks=callbacks,
+        enable_checkpointing=True,
+        logger=CSVLogger(tmp_path, name="two"),
+    )
+    run.fit(small(), data())  # waits for ever where one process asks what the others do not
+    folder = tmp_path / "two" / "version_0"
+    assert {p.name for p in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert len([*(folder / "pictures").iterdir()]) == 4
+    assert 0 <= run.callback_metrics["val/active_units"] <= 4
 
 
 def test_bf16_mixed_ends_near_float32(tmp_path):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -57,7 +56,8 @@ class LogActiveUnits(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._metric is not None
-        pl_module.log("val/active_units", self._metric.compute().float())
+        # The metric has added up all processes' sums, so the mean over processes is the number.
+        pl_module.log("val/active_units", self._metric.compute().float(), sync_dist=True)
 
 
 class SampleGrid(Callback):
@@ -86,11 +86,13 @@ class SampleGrid(Callback):
         if batch_idx == 0:
             self._images = batch["image"][:8]
 
-    @rank_zero_only
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last
         if trainer.sanity_checking or not due:
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process has to ask
+        if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LatentVariableModel)
         with torch.no_grad(), torch.random.fork_rng():
@@ -101,9 +103,10 @@ class SampleGrid(Callback):
             if "reconstruct" in pl_module.verbs() and self._images is not None:
                 both = torch.cat([self._images, pl_module.reconstruct(self._images)])
                 pictures["reconstructions"] = (both, len(self._images))
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
         for name, (images, columns) in pictures.items():
-            save_grid(images, folder / f"{name}-{trainer.current_epoch + 1:04d}.png", columns)
+            save_grid(
+                images, folder / "pictures" / f"{name}-{trainer.current_epoch + 1:04d}.png", columns
+            )
             for logger in trainer.loggers:
                 log_image = getattr(logger, "log_image", None)
                 if log_image is not None:

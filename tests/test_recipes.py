@@ -149,5 +149,5 @@ def test_fine_tuning_starts_from_the_checkpoint(name, start, monkeypatch, capsys
     assert {key: run.model.hparams[key] for key in wanted} == wanted
     assert run.model.lr != 0.25
     assert run.trainer.optimizers[0].defaults["lr"] == wanted["lr"]
-    assert run.model.base_model == str(start)
+    assert run.model.base_model == start.name
     assert watch.training == [True, True]

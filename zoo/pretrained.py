@@ -62,7 +62,8 @@ def from_pretrained(
     )
     cls = family(checkpoint.read_config(folder).family)
     model = cls.from_pretrained(str(folder), **overrides)
-    model.base_model = name
+    # Of a folder only its name: the path is this machine's, and a card may be published.
+    model.base_model = folder.resolve().name if Path(name).expanduser() == folder else name
     return model
 
 

@@ -146,7 +146,7 @@ def test_base_model_and_data_are_recorded(folder, tmp_path):
     model.data = {"class_path": "Digits", "init_args": {"size": 8}}
     model.save_pretrained(tmp_path / "next", license="mit")
     config = checkpoint.read_config(tmp_path / "next")
-    assert (config.base_model, config.license) == (str(folder), "mit")
+    assert (config.base_model, config.license) == (folder.name, "mit")
     assert config.data == {"class_path": "Digits", "init_args": {"size": 8}}
     assert zoo.describe(str(tmp_path / "next")).data == "Digits"
 

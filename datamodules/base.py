@@ -1,4 +1,4 @@
-"""What all image DataModules share: checked arguments, binarization, one loader per split."""
+"""What all DataModules share: checked arguments, one loader per split, binarized images."""
 
 import difflib
 from abc import ABC, abstractmethod
@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from datamodules.loader import Batches, binarize_split, seeded
+from datamodules.loader import Batches, Finish, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
 Split = Literal["train", "val", "test"]
@@ -24,12 +24,85 @@ def check_at_least(low: int, **values: int) -> None:
             raise ValueError(f"{name} is {value}, but must be at least {low}.")
 
 
-class ImageDataModule(LightningDataModule, ABC):
-    """Images held in memory as uint8 tensors, in batches `{"image", "label", "index"}`.
+class DataModule(LightningDataModule, ABC):
+    """Splits of tensors in memory (or mapped into it), one loader for each.
 
     Works with a Trainer and without one: `prepare_data()`, `setup()`, then any of the loaders.
     Under a Trainer with several processes each sees its own share of every split, and the tensors
     are moved to the accelerator once when they take less than a quarter of its free memory.
+
+    Args:
+        batch_size: Examples per batch and process.
+        seed: Seed of the split, the order of training examples, and all that is drawn once.
+    """
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        super().__init__()
+        check_at_least(1, batch_size=batch_size)
+        check_at_least(0, seed=seed)
+        # A process that gets no example of a very small split has no batch of it either.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.batch_size = batch_size
+        self.seed = seed
+        self.splits: dict[Split, dict[str, Tensor]] = {}
+
+    @abstractmethod
+    def load(self) -> dict[Split, dict[str, Tensor]]:
+        """Return all splits, each a dict of tensors with one row for each example."""
+
+    def tensors(self, split: Split) -> dict[str, Tensor]:
+        """Return what the loader of a split slices; its rows are the split's examples."""
+        return self.splits[split]
+
+    def finish(self, split: Split) -> Finish:
+        """Return what turns the rows of a batch into the batch."""
+        return scaled
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the splits, once; they are small enough to be read for every stage."""
+        if not self.splits:
+            self.splits = self.load()
+
+    def train_dataloader(self) -> Batches:
+        """Return the training split, shuffled anew in each epoch."""
+        # To overfit a few batches, they have to be the same in every epoch.
+        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        return self._batches("train", shuffle=not overfit)
+
+    def val_dataloader(self) -> Batches:
+        """Return the validation split: in order, the same batches every time."""
+        return self._batches("val", shuffle=False)
+
+    def test_dataloader(self) -> Batches:
+        """Return the test split: in order, the same batches every time."""
+        return self._batches("test", shuffle=False)
+
+    def _batches(self, split: Split, *, shuffle: bool) -> Batches:
+        if not self.splits:
+            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for a loader.")
+        tensors = self.tensors(split)
+        return Batches(
+            tensors,
+            self.batch_size,
+            finish=self.finish(split),
+            shuffle=shuffle,
+            seed=self.seed,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            device=self._device(sum(t.nbytes for t in tensors.values())),
+        )
+
+    def _device(self, n_bytes: int) -> torch.device:
+        """Return where to keep a split of so many bytes."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        # Only CUDA says how much memory is free; elsewhere the Trainer moves batch by batch.
+        if device.type == "cuda" and n_bytes < torch.cuda.mem_get_info(device)[0] / 4:
+            return device
+        return torch.device("cpu")
+
+
+class ImageDataModule(DataModule, ABC):
+    """Images as uint8 tensors, in batches `{"image", "label", "index"}`.
 
     Args:
         x_shape: Shape (C, H, W) of an image.
@@ -47,9 +120,7 @@ class ImageDataModule(LightningDataModule, ABC):
         binarization: Binarization,
         seed: int,
     ) -> None:
-        super().__init__()
-        check_at_least(1, batch_size=batch_size)
-        check_at_least(0, seed=seed)
+        super().__init__(batch_size, seed)
         known = get_args(Binarization)
         if binarization not in known:
             near = difflib.get_close_matches(str(binarization), known, n=1, cutoff=0.0)
@@ -57,13 +128,8 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"binarization is {binarization!r}, but must be one of {', '.join(known)}; "
                 f"did you mean {near[0]!r}?"
             )
-        # A process that gets no image of a very small split has no batch of it either.
-        self.allow_zero_length_dataloader_with_multiple_devices = True
         self._x_shape = x_shape
-        self.batch_size = batch_size
         self.binarization = binarization
-        self.seed = seed
-        self.splits: dict[Split, dict[str, Tensor]] = {}
 
     @property
     def x_shape(self) -> tuple[int, int, int]:
@@ -74,50 +140,20 @@ class ImageDataModule(LightningDataModule, ABC):
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, C, H, W) and `label` int64 (N,)."""
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read the splits into memory, once; they are small enough to be read for every stage."""
-        if not self.splits:
-            self.splits = self.load()
-
-    def train_dataloader(self) -> Batches:
-        """Return the training split: shuffled, binarized anew in each epoch if so asked for."""
-        # To overfit a few batches, they have to be the same in every epoch.
-        overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        return self._batches("train", shuffle=not overfit, dynamic=self.binarization == "dynamic")
-
-    def val_dataloader(self) -> Batches:
-        """Return the validation split: in order, the same pixels every time."""
-        return self._batches("val", shuffle=False, dynamic=False)
-
-    def test_dataloader(self) -> Batches:
-        """Return the test split: in order, the same pixels every time."""
-        return self._batches("test", shuffle=False, dynamic=False)
-
-    def _batches(self, split: Split, *, shuffle: bool, dynamic: bool) -> Batches:
-        if not self.splits:
-            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for a loader.")
+    def tensors(self, split: Split) -> dict[str, Tensor]:
+        """Return the split, with pixels drawn where they are drawn once."""
         tensors = dict(self.splits[split])
-        if self.binarization != "none" and not dynamic:
+        if self.binarization != "none" and not self._dynamic(split):
             noise = seeded(self.seed, PIXELS[split])
             tensors["image"] = binarize_split(tensors["image"], noise)
-        return Batches(
-            tensors,
-            self.batch_size,
-            shuffle=shuffle,
-            dynamic=dynamic,
-            seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
-            device=self._device(sum(t.nbytes for t in tensors.values())),
-        )
+        return tensors
 
-    def _device(self, n_bytes: int) -> torch.device:
-        """Return where to keep a split of so many bytes."""
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        # Only CUDA says how much memory is free; elsewhere the Trainer moves batch by batch.
-        if device.type == "cuda" and n_bytes < torch.cuda.mem_get_info(device)[0] / 4:
-            return device
-        return torch.device("cpu")
+    def finish(self, split: Split) -> Finish:
+        """Return what makes floats of the pixels: a new draw, or their value over 255."""
+        return binarized if self._dynamic(split) else scaled
+
+    def _dynamic(self, split: Split) -> bool:
+        return split == "train" and self.binarization == "dynamic"
 
 
 def split_indices(n: int, n_val: int, n_test: int, seed: int) -> dict[Split, Tensor]:

@@ -1,16 +1,19 @@
-r"""Batches of images that are held in memory, sliced a whole batch at a time.
+r"""Batches of examples that are held in memory, sliced a whole batch at a time.
 
-Let $\pi$ be a permutation of the $n$ images that depends on the seed and the epoch only. Of $W$
+Let $\pi$ be a permutation of the $n$ examples that depends on the seed and the epoch only. Of $W$
 processes, process $r$ sees $\pi_r, \pi_{r+W}, \pi_{r+2W}, \dots$, so that the $b$-th batches of all
 processes together are the $b$-th batch of one process with $W$ times the batch size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
+
+Finish = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Turns the rows that a batch takes from the tensors into the batch."""
 
 
 def binarize(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -33,6 +36,16 @@ def binarize(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return bits.float().add_(image.float(), alpha=-(2**16) / 255).lt_(-(2.0**15))
 
 
+def binarized(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Draw the pixels of `image` anew, with the global generator of their device."""
+    return {**batch, "image": binarize(batch["image"])}
+
+
+def scaled(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Divide the pixels of `image` by 255."""
+    return {**batch, "image": batch["image"].float().div_(255)}
+
+
 def binarize_split(image: Tensor, generator: torch.Generator) -> Tensor:
     """Draw all pixels of a split once, as uint8 values 0 and 255."""
     parts = torch.split(image, 4096)  # floats of one part at a time
@@ -48,10 +61,10 @@ class Shuffled:
     """A random order that is new in every epoch and the same for the same seed and epoch.
 
     Args:
-        n: Number of images in the split.
+        n: Number of examples in the split.
         seed: Seed of all orders.
         rank: Which of the processes this one is.
-        world_size: Number of processes; each takes `n // world_size` images.
+        world_size: Number of processes; each takes `n // world_size` examples.
     """
 
     def __init__(self, n: int, seed: int, rank: int, world_size: int) -> None:
@@ -77,21 +90,21 @@ class Shuffled:
 class Batches:
     """Loader over tensors in memory.
 
-    A batch is a dict with the `tensors`' keys and `index`, the images' int64 positions in the split
-    (B,); `image` becomes float32 (B, C, H, W) in [0, 1].
+    A batch is a dict with the `tensors`' keys and `index`, the examples' int64 positions in the
+    split (B,), as `finish` leaves it.
 
-    Training (`shuffle=True`): all processes see the same number of images, and the at most
-    `world_size - 1` images left over are others in every epoch. Evaluation: each image is seen once
-    by one process, so processes may differ by one image; they take the same number of batches, as
-    collective operations inside a step need it, and the last two batches share the images if one
+    Training (`shuffle=True`): all processes see the same number of examples, and the at most
+    `world_size - 1` left over are others in every epoch. Evaluation: each example is seen once by
+    one process, so processes may differ by one; they take the same number of batches, as
+    collective operations inside a step need it, and the last two batches share the examples if one
     process would run short. (With batch size 1 that cannot be had, and the number may differ.)
 
     Args:
-        tensors: The split: `image` uint8 (N, C, H, W), and others of length N.
-        batch_size: Images per batch and process.
+        tensors: The split: tensors whose first dimension is N.
+        batch_size: Examples per batch and process.
+        finish: Turns the rows that were taken into the batch; by default, `scaled` makes float32
+            of the uint8 pixels of `image`.
         shuffle: Whether to draw a new order in each epoch.
-        dynamic: Whether to binarize each batch anew, with the global generator of the data's device
-            (else pixels are divided by 255).
         seed: Seed of the order.
         rank: Which of the processes this one is.
         world_size: Number of processes.
@@ -103,8 +116,8 @@ class Batches:
         tensors: Mapping[str, Tensor],
         batch_size: int,
         *,
+        finish: Finish = scaled,
         shuffle: bool = False,
-        dynamic: bool = False,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -112,9 +125,9 @@ class Batches:
     ) -> None:
         self.tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
         self.batch_size = batch_size
-        self.dynamic = dynamic
+        self.finish = finish
         self.device = torch.device(device)
-        self.n = len(self.tensors["image"])
+        self.n = len(next(iter(self.tensors.values())))
         self.rank = rank
         self.world_size = world_size
         # Lightning looks for set_epoch in `sampler`, for a SequentialSampler where nothing may be
@@ -138,13 +151,10 @@ class Batches:
         else:
             order = torch.arange(self.rank, self.n, self.world_size, device=self.device)
         n, batches = len(order), len(self)
-        # leaves an image for each batch still to come; for all but a short process this is b * B
+        # leaves an example for each batch still to come; for all but a short process this is b * B
         starts = [min(b * self.batch_size, n - batches + b) for b in range(batches)]
         for start, stop in pairwise([*starts, n]):
             index = order[start:stop]
             # index_select is several times faster than tensor[index] on a CPU
             batch = {key: tensor.index_select(0, index) for key, tensor in self.tensors.items()}
-            image = batch["image"]
-            batch["image"] = binarize(image) if self.dynamic else image.float().div_(255)
-            batch["index"] = index
-            yield batch
+            yield self.finish({**batch, "index": index})

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from datamodules import FakeImages
-from datamodules.loader import Batches, binarize
+from datamodules.loader import Batches, binarize, binarized
 
 
 def images(n, pixels=4):
@@ -137,7 +137,7 @@ def test_white_is_always_on_and_black_never():
 
 
 def test_dynamic_pixels_follow_the_global_generator():
-    loader = Batches(images(64, 28), 64, dynamic=True)
+    loader = Batches(images(64, 28), 64, finish=binarized)
 
     def draw(seed):
         torch.manual_seed(seed)

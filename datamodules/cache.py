@@ -1,11 +1,44 @@
-"""Where data sets live on disk, and the error for when they do not."""
+"""Where data sets live on disk, what of them is there, and the error for when they are not."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 
 class DataError(OSError):
     """Data that is missing, damaged or too little; the message says which file and what to do."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What of a data set is on disk, found without reading it.
+
+    Args:
+        folder: Where its files are looked for; None for a set that needs none.
+        found: Names of the files or folders that are there.
+        missing: Names of those that are needed and are not there.
+        remedy: How to get what is missing.
+    """
+
+    folder: Path | None
+    found: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of a data set to look at.
+
+    Args:
+        image: Pixels, uint8 (1 or 3, H, W); None where the example is all text.
+        text: Its label, caption, factors or words.
+    """
+
+    image: Tensor | None
+    text: str
 
 
 def data_dir() -> Path:

@@ -25,8 +25,9 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
     },
     {"base"},
     {"plots", "models", "evaluation", "callbacks"},
-    {"pretrained"},
-    {"fit"},
+    {"pretrained", "protocol"},
+    {"fit", "verification"},
+    {"reproduction"},
     {"cli", "demo"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from zoo.evaluation import log_likelihood as log_likelihood
     from zoo.evaluation import traverse as traverse
     from zoo.pretrained import from_pretrained as from_pretrained
+    from zoo.reproduction import reproduce as reproduce
+    from zoo.verification import verify as verify
 
 __version__ = "0.1.0"
 
@@ -35,7 +37,9 @@ _HOME = {
     "interpolate": "zoo.evaluation",
     "list_models": "zoo.catalog",
     "log_likelihood": "zoo.evaluation",
+    "reproduce": "zoo.reproduction",
     "traverse": "zoo.evaluation",
+    "verify": "zoo.verification",
 }
 
 __all__ = [*sorted(_HOME)]

@@ -179,6 +179,21 @@ class LatentVariableModel(LightningModule, ABC):
                 f"{name!r} is a {config.family}, not a {cls.__name__}; "
                 "use zoo.from_pretrained, which picks the class."
             )
+        return cls.from_folder(folder, name, overrides)
+
+    @classmethod
+    def from_folder(cls, folder: Path, name: str, overrides: Mapping[str, Any]) -> Self:
+        """Load a checkpoint of this family from where it lies, in eval mode.
+
+        Args:
+            folder: The checkpoint.
+            name: What the user called it, for `base_model`.
+            overrides: Constructor arguments that replace the stored ones.
+
+        Raises:
+            ZooError: if it is damaged, or an argument does not fit.
+        """
+        config = checkpoint.read_config(folder)
         init_args = checked_arguments(cls, folder, config.init_args, overrides)
         try:
             model = cls(**init_args)
@@ -189,7 +204,8 @@ class LatentVariableModel(LightningModule, ABC):
             model, folder / checkpoint.WEIGHTS, config.sha256.get(checkpoint.WEIGHTS)
         )
         model.data = config.data
-        model.base_model = config.base_model
+        # Of a folder only its name: the path is this machine's, and a card may be published.
+        model.base_model = folder.resolve().name if Path(name).expanduser() == folder else name
         return model.eval()
 
     def save_pretrained(self, folder: str | Path, license: str = "apache-2.0") -> None:
@@ -213,11 +229,7 @@ class LatentVariableModel(LightningModule, ABC):
                 family=type(self).__name__,
                 init_args=dict(self.hparams),
                 data=self.data,
-                summary={
-                    "latent_shape": list(self.latent_shape),
-                    "parameters": sum(p.numel() for p in self.parameters()),
-                    "verbs": list(self.verbs()),
-                },
+                summary=self.summary(),
                 sha256={
                     name: checkpoint.sha256(folder / name)
                     for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN)
@@ -226,6 +238,14 @@ class LatentVariableModel(LightningModule, ABC):
                 base_model=self.base_model,
             ),
         )
+
+    def summary(self) -> dict[str, Any]:
+        """Facts for listings, as config.json has them."""
+        return {
+            "latent_shape": list(self.latent_shape),
+            "parameters": sum(p.numel() for p in self.parameters()),
+            "verbs": list(self.verbs()),
+        }
 
     def push_to_hub(
         self,

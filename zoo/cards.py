@@ -35,8 +35,11 @@ _DATA = {
 
 
 def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
-    """Write `folder/metrics.json`."""
-    checkpoint.write_json(folder / checkpoint.METRICS, {"format": 1, "metrics": metrics})
+    """Write `folder/metrics.json`, with the hash of the weights that were measured."""
+    weights = checkpoint.sha256(folder / checkpoint.WEIGHTS)
+    checkpoint.write_json(
+        folder / checkpoint.METRICS, {"format": 1, "weights": weights, "metrics": metrics}
+    )
 
 
 def write_card(folder: Path, handle: str | None = None) -> None:
@@ -87,7 +90,7 @@ def _front_matter(name: str, config: Config, metrics: list[dict[str, Any]]) -> s
         library_name="latent-zoo",
         tags=["pytorch", "lightning", *_FAMILIES[config.family][1]],
         datasets=[hub_dataset] if hub_dataset else None,
-        base_model=config.base_model,
+        base_model=_base_model_on_the_hub(config.base_model),
         pipeline_tag="unconditional-image-generation",
         model_name=name,
         eval_results=[
@@ -106,6 +109,13 @@ def _front_matter(name: str, config: Config, metrics: list[dict[str, Any]]) -> s
     )
     text: str = data.to_yaml()
     return text.strip()
+
+
+def _base_model_on_the_hub(base_model: str | None) -> str | None:
+    """What the Hub's front matter may name: a repository, and no folder of somebody's."""
+    if base_model in catalog.list_models():
+        return f"{catalog.ORGANISATION}/{base_model}"
+    return base_model if base_model and base_model.count("/") == 1 else None
 
 
 def _prose(
@@ -161,13 +171,39 @@ def _inputs(config: Config) -> str:
     }.get(binarization or "none", " Pixels are grey or colour values in [0, 1].")
 
 
+def contradiction(text: str, folder: Path) -> str | None:
+    """What a card says of a metric and metrics.json does not, if anything; in a phrase.
+
+    A card that somebody wrote by hand need not name any metric.
+    """
+    from huggingface_hub import ModelCard
+
+    metrics = checkpoint.read_metrics(folder)
+    try:
+        results = getattr(ModelCard(text).data, "eval_results", None) or []
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        return f"README.md has no front matter that can be read ({str(error)[:100]})"
+    values = {(m["name"], m["dataset"], m["split"]): m["value"] for m in metrics}
+    for result in results:
+        key = (result.metric_type, result.dataset_name, result.dataset_split)
+        if values.get(key) != result.metric_value:
+            return f"README.md's model index states {result.metric_type} {result.metric_value}"
+    rows = {_row(m) for m in metrics}
+    for line in text.splitlines():
+        if line.startswith(tuple(f"| {m['name']} |" for m in metrics)) and line not in rows:
+            return f"README.md's table states {line.strip('| ')[:60]}"
+    return None
+
+
 def _table(metrics: list[dict[str, Any]]) -> str:
-    rows = ["| metric | value | standard error | unit | what | data |", "|---|---|---|---|---|---|"]
-    for m in metrics:
-        data = f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']}"
-        cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
-        rows.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(rows)
+    head = "| metric | value | standard error | unit | what | data |\n|---|---|---|---|---|---|"
+    return "\n".join([head, *map(_row, metrics)])
+
+
+def _row(m: dict[str, Any]) -> str:
+    data = f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']}"
+    cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _cell(text: str) -> str:

@@ -4,13 +4,14 @@ Nothing here imports torch: `zoo list` and `zoo info` answer at once.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from zoo import hub
-from zoo.checkpoint import CONFIG, FILES, WEIGHTS, read_config, read_metrics, sha256
+from zoo.checkpoint import CARD, CONFIG, FILES, WEIGHTS, read_config, read_metrics, sha256
 from zoo.errors import ZooError, nearest
 
 CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
@@ -18,6 +19,9 @@ CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
 
 PINS = CARDS / "sha256.json"
 """The sha256 of every file of every shipped checkpoint."""
+
+ORGANISATION = "latent-zoo"
+"""Whose repositories on the Hub the bare names stand for; `$ZOO_ORGANISATION` replaces it."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,24 @@ def shipped(name: str) -> Path:
             f"no checkpoint is called {name!r}, neither a folder nor a shipped model; "
             f"{nearest(name, list_models())}"
         )
-    for file, pinned in json.loads(PINS.read_text(encoding="utf-8")).get(name, {}).items():
+    for file, pinned in pins(name).items():
         if not (folder / file).is_file() or sha256(folder / file) != pinned:
             raise ZooError(
                 f"{folder / file} is missing or damaged (its sha256 is not the pinned one); "
                 "install latent-zoo again."
             )
     return folder
+
+
+def pins(name: str) -> dict[str, str]:
+    """The sha256 of each file of a shipped checkpoint, as this release was made with it."""
+    pinned: dict[str, str] = json.loads(PINS.read_text(encoding="utf-8")).get(name, {})
+    return pinned
+
+
+def organisation() -> str:
+    """Whose repositories on the Hub the bare names stand for."""
+    return os.environ.get("ZOO_ORGANISATION") or ORGANISATION
 
 
 def locate(
@@ -101,7 +116,8 @@ def locate(
     Args:
         name: A folder, the bare name of a checkpoint that ships with the package, or
             `organisation/name` on the Hub.
-        revision: Branch, tag or commit; it always means the Hub.
+        revision: Branch, tag or commit; it always means the Hub, where a bare name is one of the
+            zoo's own repositories.
         token: Token of the Hub; by default the one that is logged in.
         cache_dir: Where downloads are kept; by default the Hub client's cache.
         local_files_only: Take what an earlier download left and make no request.
@@ -113,22 +129,52 @@ def locate(
     folder = Path(name).expanduser()
     if revision is None and folder.is_dir():
         return folder
-    if name.count("/") != 1 or not all(name.split("/")):
-        if revision is not None:
-            raise ZooError(
-                f"revision={revision!r} means the Hub, where a name is organisation/name; "
-                f"give it instead of {name!r}."
-            )
+    if revision is None and (name.count("/") != 1 or not all(name.split("/"))):
         return shipped(name)
+    return pull(name, revision, token, cache_dir, local_files_only)
+
+
+def pull(
+    name: str,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """Get a checkpoint from the Hub: see `locate`.
+
+    At its default revision, a repository of the zoo's own that ships as well must hold the very
+    files that this release was made with. (Its card may have been edited since.)
+    """
+    repository = repository_of(name)
+    owner, _, bare = repository.partition("/")
+    registered = pins(bare) if revision is None and owner == organisation() else {}
     return hub.pull(
-        name,
+        repository,
         files=FILES,
         required=(CONFIG, WEIGHTS),
         revision=revision,
         token=token,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
+        pinned={file: digest for file, digest in registered.items() if file != CARD},
     )
+
+
+def repository_of(name: str) -> str:
+    """The Hub's name for a bare name of the zoo; `organisation/name` stays as it is.
+
+    Raises:
+        ZooError: if it is neither.
+    """
+    if name.count("/") == 1 and all(name.split("/")):
+        return name
+    if name not in list_models():
+        raise ZooError(
+            f"{name!r} is no repository of the Hub; give organisation/name, or the name of a "
+            f"shipped model: {nearest(name, list_models())}"
+        )
+    return f"{organisation()}/{name}"
 
 
 def describe(name: str) -> Description:

@@ -13,8 +13,10 @@ stays quick. It knows no family.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -222,6 +224,24 @@ def write_weights(model: "nn.Module", path: Path) -> None:
             raise OSError(str(error)) from None
 
     write_atomically(path, write)
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy a checkpoint, so that `to` holds this one and no file of another.
+
+    config.json goes first and comes last: a copy that breaks off is no checkpoint.
+
+    Raises:
+        ZooError: if the folder cannot be written to.
+    """
+    names = [name for name in FILES if name != CONFIG and (folder / name).is_file()]
+    try:
+        for name in {CONFIG, *FILES} - {*names}:
+            (to / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot write to {to} ({error}); choose another folder.") from None
+    for name in [*names, CONFIG]:
+        write_atomically(to / name, partial(shutil.copyfile, folder / name))
 
 
 def load_weights(model: "nn.Module", path: Path, expected_sha256: str | None) -> None:

@@ -1,9 +1,11 @@
 """The `zoo` command. What a command does not need is not imported for it."""
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.base import LatentVariableModel
+    from zoo.verification import Check
 
 _TRAINING = {
     "fit": "train a recipe, or fine-tune by one",
@@ -97,19 +100,39 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, help="only so many images")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--write", action="store_true", help="write metrics.json and the card")
+    _device_argument(command)
+
+    command = commands.add_parser("verify", help="check a model's files and measure its numbers")
+    command.add_argument("model", help="name, folder, or organisation/name on the Hub")
+    command.add_argument("--revision", help="branch, tag or commit on the Hub")
+    command.add_argument("--quick", action="store_true", help="1,000 images; takes seconds")
+    command.add_argument("--json", action="store_true", help="print the checks as JSON")
+    _device_argument(command)
+
+    command = commands.add_parser("reproduce", help="train a model's recipe again, and compare")
+    command.add_argument("model", help="name of a shipped model")
+    command.add_argument("--seed", type=int, help="of the training; by default the recipe's")
+    command.add_argument("--budget", type=float, default=1.0, help="share of the recipe's epochs")
+    command.add_argument("--full", action="store_true", help="measure by the card's own protocol")
+    command.add_argument("--record", action="store_true", help="add the result to the card's band")
+    command.add_argument("--json", action="store_true", help="print the checks as JSON")
+    _device_argument(command)
 
     command = commands.add_parser("export", help="turn a training checkpoint into a model folder")
     command.add_argument("ckpt", type=Path)
     command.add_argument("folder", type=Path)
 
     command = commands.add_parser("pull", help="download a model from the Hugging Face Hub")
-    command.add_argument("repository", help="organisation/name")
+    command.add_argument("model", nargs="?", help="organisation/name, or a model of the zoo")
     command.add_argument("folder", type=Path, nargs="?", help="copy it here; by default, the cache")
     command.add_argument("--revision", help="branch, tag or commit")
+    command.add_argument("--all", action="store_true", help="all models of the zoo, into the cache")
 
     command = commands.add_parser("push", help="upload a model folder to the Hugging Face Hub")
-    command.add_argument("folder", type=Path)
-    command.add_argument("repository", help="organisation/name")
+    command.add_argument("folder", type=Path, nargs="?")
+    command.add_argument("repository", nargs="?", help="organisation/name")
+    command.add_argument("--all", action="store_true", help="all models that ship with the package")
+    command.add_argument("--organisation", help="whose repositories --all writes to")
     command.add_argument("--private", action="store_true", help="make a new repository private")
     command.add_argument("--revision", help="branch")
     command.add_argument("--message", help="title of the commit")
@@ -128,6 +151,10 @@ def _picture_command(commands: Any, name: str, summary: str, default_n: int = 8)
     command.add_argument("-o", "--output", type=Path, default=Path(f"{name}.png"), help="PNG file")
     command.add_argument("--seed", type=int, default=0)
     return command
+
+
+def _device_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", help="such as cpu or cuda; by default the fastest there is")
 
 
 def _input_arguments(command: argparse.ArgumentParser) -> None:
@@ -202,6 +229,10 @@ def _list(args: argparse.Namespace) -> None:
         d = catalog.describe(name)
         latent = "x".join(map(str, d.latent_shape))
         rows.append((name, d.family, d.data, latent, f"{d.parameters:,}", " ".join(d.verbs)))
+    _print_table(rows)
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
@@ -237,7 +268,7 @@ def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int)
     """The first n images of the test set, or of the user's own folder: (n, C, H, W)."""
     import torch
 
-    from zoo.pretrained import data_module
+    from zoo.protocol import data_module
 
     if args.images is not None:
         found = _own_images(model, args.images.expanduser(), n)
@@ -334,22 +365,78 @@ def _traverse(args: argparse.Namespace) -> None:
     _save(torch.cat(rows), args.steps, args)
 
 
+def _device(args: argparse.Namespace) -> str:
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    name = args.device or str(found or "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):  # torch's own texts are pages long
+        raise ZooError(f"there is no device {name!r} here; try --device cpu.") from None
+    return name
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     from zoo.cards import refresh, write_metrics
-    from zoo.evaluation import evaluate
-    from zoo.pretrained import data_module, held_out
+    from zoo.protocol import QUICK, Protocol, measure, with_quick_values
 
-    model = _load(args)
-    module = data_module(model, args.data)
-    metrics = evaluate(model, held_out(module, args.limit), args.samples, args.seed)
+    model = _load(args).to(_device(args))
+    metrics = measure(model, Protocol(args.samples, args.limit, args.seed), args.data)
     for metric in metrics:
-        metric |= {"dataset": type(module).__name__, "split": "test"}
         error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
         print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
     if args.write:
         folder = catalog.locate(args.model)
-        write_metrics(folder, metrics)
+        write_metrics(folder, with_quick_values(metrics, measure(model, QUICK, args.data)))
         refresh(folder)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from zoo.verification import verify
+
+    checks = verify(args.model, revision=args.revision, quick=args.quick, device=_device(args))
+    _report(args, checks, {"model": args.model, "quick": args.quick})
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    from zoo.reproduction import reproduce
+
+    result = reproduce(
+        args.model,
+        seed=args.seed,
+        budget=args.budget,
+        full=args.full,
+        record=args.record,
+        device=_device(args),
+    )
+    facts = {"model": args.model, "checkpoint": str(result.checkpoint), "note": result.note}
+    _report(args, result.checks, facts)
+
+
+def _report(args: argparse.Namespace, checks: "list[Check]", facts: dict[str, Any]) -> None:
+    """Print what was checked, as a table or as JSON.
+
+    Raises:
+        ZooError: if a check failed.
+    """
+    failed = [check.what for check in checks if not check.passed]
+    if args.json:
+        found = {**facts, "passed": not failed, "checks": [asdict(check) for check in checks]}
+        print(json.dumps(found, indent=2))
+    else:
+        rows: list[tuple[str, ...]] = [("check", "", "stated", "measured", "tolerance", "")]
+        for c in checks:
+            numbers = (c.stated, c.measured, c.tolerance)
+            cells = ("" if number is None else f"{number:g}" for number in numbers)
+            rows.append((c.what, "ok" if c.passed else "FAILED", *cells, c.note))
+        _print_table(rows)
+        if facts.get("note"):
+            print(facts["note"])
+    if failed:
+        raise ZooError(
+            f"{args.model} failed {len(failed)} of {len(checks)} checks: {', '.join(failed)}."
+        )
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -362,27 +449,40 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _pull(args: argparse.Namespace) -> None:
-    import shutil
-    from functools import partial
-
-    if args.repository.count("/") != 1:
-        raise ZooError(f"{args.repository!r} is no repository; give organisation/name.")
-    folder = catalog.locate(args.repository, revision=args.revision or "main")
+    if args.all:
+        if args.model is not None:
+            raise ZooError(f"--all fetches every model into the cache; leave out {args.model}.")
+        _for_all(lambda name: str(catalog.pull(name, args.revision)))
+        return
+    if args.model is None:
+        raise ZooError("zoo pull needs organisation/name, the name of a model, or --all.")
+    folder = catalog.pull(args.model, args.revision)
     if args.folder is not None:
-        for file in folder.iterdir():
-            checkpoint.write_atomically(args.folder / file.name, partial(shutil.copyfile, file))
+        checkpoint.copy(folder, args.folder)
         folder = args.folder
     print(folder)
 
 
 def _push(args: argparse.Namespace) -> None:
-    from zoo import hub
-    from zoo.pretrained import check_golden
+    if args.all:
+        if args.folder is not None or args.organisation is None:
+            raise ZooError("to push all, write: zoo push --all --organisation ORGANISATION.")
+        owner = args.organisation
+        _for_all(lambda name: _push_one(args, catalog.shipped(name), f"{owner}/{name}"))
+        return
+    if args.repository is None:
+        raise ZooError("zoo push needs a folder and organisation/name, or --all.")
+    print(_push_one(args, args.folder, args.repository))
 
-    check_golden(args.folder)
+
+def _push_one(args: argparse.Namespace, folder: Path, repository: str) -> str:
+    from zoo import hub
+    from zoo.pretrained import check_golden, from_pretrained
+
+    check_golden(from_pretrained(str(folder)), folder)
     result = hub.push(
-        args.folder,
-        args.repository,
+        folder,
+        repository,
         files=checkpoint.FILES,
         private=args.private or None,
         revision=args.revision,
@@ -390,7 +490,25 @@ def _push(args: argparse.Namespace) -> None:
         create_pr=args.create_pr,
         keep_readme=not args.replace_card,
     )
-    print(result.url if result.changed else f"{result.url} holds the same files already")
+    return result.url if result.changed else f"{result.url} holds the same files already"
+
+
+def _for_all(act: Callable[[str], str]) -> None:
+    """Act on every shipped model and print what came of it; one that fails stops no other.
+
+    Raises:
+        ZooError: at the end, if any failed.
+    """
+    names = catalog.list_models()
+    failed = []
+    for name in names:
+        try:
+            print(f"{name}: {act(name)}")
+        except (ValueError, OSError) as error:
+            failed.append(name)
+            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    if failed:
+        raise ZooError(f"{len(failed)} of {len(names)} models failed: {', '.join(failed)}.")
 
 
 def _card(args: argparse.Namespace) -> None:
@@ -409,6 +527,8 @@ _COMMANDS = {
     "interpolate": _interpolate,
     "traverse": _traverse,
     "evaluate": _evaluate,
+    "verify": _verify,
+    "reproduce": _reproduce,
     "export": _export,
     "pull": _pull,
     "push": _push,

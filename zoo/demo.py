@@ -14,12 +14,13 @@ from zoo import fit
 from zoo.base import LatentVariableModel
 from zoo.cards import write_card, write_metrics
 from zoo.plots import save_grid
-from zoo.pretrained import data_module, export, held_out
+from zoo.pretrained import export
+from zoo.protocol import Protocol, data_module, held_out, measure
 
 
-def measure(model: LatentVariableModel) -> float:
+def elbo(model: LatentVariableModel) -> float:
     """The ELBO on the test set of Digits, in nats per image."""
-    metrics = zoo.evaluate(model, held_out(data_module(model, "Digits")), samples=1)
+    metrics = measure(model, Protocol(samples=1), "Digits")
     return next(float(m["value"]) for m in metrics if m["name"] == "elbo")
 
 
@@ -35,7 +36,7 @@ def main(out: Path) -> None:
     save_grid(pairs, out / "reconstructions.png", columns=10)
     paths = [zoo.interpolate(vae, x[i], x[i + 1], steps=10) for i in range(0, 12, 2)]
     save_grid(torch.cat(paths), out / "interpolation.png", columns=10)
-    before = measure(vae)
+    before = elbo(vae)
 
     print("Fine-tuning vae-mnist on scikit-learn's digits by the recipe finetune/vae-digits ...")
     run = fit.run(
@@ -47,14 +48,13 @@ def main(out: Path) -> None:
     export(best, folder)
 
     tuned = zoo.from_pretrained(str(folder))
-    metrics = zoo.evaluate(tuned, held_out(data_module(tuned)), samples=100)
-    write_metrics(folder, [m | {"dataset": "Digits", "split": "test"} for m in metrics])
+    write_metrics(folder, measure(tuned, Protocol(samples=100)))
     write_card(folder)
     torch.manual_seed(0)
     save_grid(tuned.sample(64), out / "samples-after.png")
 
     print(f"Test ELBO on Digits before fine-tuning: {before:8.2f} nats/image")
-    print(f"Test ELBO on Digits after fine-tuning:  {measure(tuned):8.2f} nats/image")
+    print(f"Test ELBO on Digits after fine-tuning:  {elbo(tuned):8.2f} nats/image")
     print(f"Pictures: {', '.join(sorted(str(p) for p in out.glob('*.png')))}")
     print(f'Your checkpoint: zoo.from_pretrained("{folder}")')
 

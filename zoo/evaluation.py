@@ -142,11 +142,18 @@ def traverse(
     return rows.reshape(len(dims), steps, *model.x_shape)
 
 
+DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL's
+
+
 @torch.no_grad()
 def evaluate(
     model: LatentVariableModel, batches: Iterable[Batch], samples: int = 5000, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Measure a model on the images of a loader: ELBO, rate, distortion, NLL, active units.
+
+    Two errors go with each mean: `standard_error` is that over images, so how far another test set
+    would be off, and `monte_carlo_error` that over the draws of z, so how far the same images would
+    be off with another seed.
 
     Args:
         model: A model with `prior`, `posterior` and `likelihood`.
@@ -155,48 +162,56 @@ def evaluate(
         seed: Seed of the posterior draws.
 
     Returns:
-        One entry a metric: name, value, unit, kind, standard error over images, sample counts.
+        One entry a metric: name, value, unit, kind, errors, number of images and of samples, seed.
     """
     training = model.training
     model.eval()
-    columns: dict[str, list[Tensor]] = {"elbo": [], "rate": [], "distortion": [], "nll": []}
+    names = ("elbo", "rate", "distortion", "nll")
+    columns: dict[str, list[Tensor]] = {name: [] for name in names}  # of (B,), nats
+    noise: dict[str, list[Tensor]] = {name: [] for name in names}  # squared Monte Carlo errors
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
-    noise = 0.0  # sum over images of the squared Monte Carlo error of the NLL
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for batch in batches:
             x = batch["image"].to(model.device)
-            distortion, rate = elbo(model, x)
+            draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
             bound = importance_weighted_bound(model, x, samples)
-            columns["elbo"].append(-(distortion + rate))
-            columns["rate"].append(rate)
-            columns["distortion"].append(distortion)
+            for name, terms in {
+                "elbo": -draws.sum(1),
+                "distortion": draws[:, 0],
+                "rate": draws[:, 1],
+            }.items():  # (DRAWS, B)
+                columns[name].append(terms.mean(0))
+                noise[name].append(terms.var(0) / DRAWS)
             columns["nll"].append(-bound.value)
-            noise += float(bound.standard_error.square().sum())
+            noise["nll"].append(bound.standard_error.square())
             units.update(model.posterior(x).mean.flatten(1))
     model.train(training)
-    values = {name: torch.cat(column).double() for name, column in columns.items()}
-    n = len(values["nll"])
+    if sum(map(len, columns["nll"])) < 2:
+        raise ValueError("a standard error needs at least 2 images; measure on more.")
     kinds = {
-        "elbo": "lower bound on log p(x)",
+        "elbo": f"lower bound on log p(x), {DRAWS} draws",
         "rate": "KL(q(z|x) || p(z))",
-        "distortion": "-E_q[log p(x|z)], one draw",
+        "distortion": f"-E_q[log p(x|z)], {DRAWS} draws",
         "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
     }
-    metrics: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "value": round(column.mean().item(), 4),
-            "unit": "nats/image",
-            "kind": kinds[name],
-            "standard_error": round(column.std().item() / math.sqrt(n), 4),
-            "images": n,
-            "seed": seed,
-        }
-        for name, column in values.items()
-    ]
+    metrics: list[dict[str, Any]] = []
+    for name in names:
+        values = torch.cat(columns[name])
+        n = len(values)
+        metrics.append(
+            {
+                "name": name,
+                "value": round(values.mean().item(), 4),
+                "unit": "nats/image",
+                "kind": kinds[name],
+                "standard_error": round(values.std().item() / math.sqrt(n), 4),
+                "monte_carlo_error": round(math.sqrt(torch.cat(noise[name]).sum()) / n, 5),
+                "images": n,
+                "seed": seed,
+            }
+        )
     metrics[-1]["importance_samples"] = samples
-    metrics[-1]["monte_carlo_error"] = round(math.sqrt(noise) / n, 5)
     metrics.append(
         {
             "name": "active_units",
@@ -204,7 +219,8 @@ def evaluate(
             "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
             "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
             "standard_error": 0.0,
-            "images": n,
+            "monte_carlo_error": 0.0,
+            "images": metrics[-1]["images"],
             "seed": seed,
         }
     )

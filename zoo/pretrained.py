@@ -2,15 +2,12 @@
 
 import pickle
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import torch
 
-import datamodules
-from datamodules.base import ImageDataModule
 from zoo import checkpoint, models
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.catalog import locate
@@ -61,25 +58,28 @@ def from_pretrained(
         local_files_only=local_files_only,
     )
     cls = family(checkpoint.read_config(folder).family)
-    model = cls.from_pretrained(str(folder), **overrides)
-    # Of a folder only its name: the path is this machine's, and a card may be published.
-    model.base_model = folder.resolve().name if Path(name).expanduser() == folder else name
-    return model
+    return cls.from_folder(folder, name, overrides)
 
 
-def check_golden(folder: Path) -> None:
-    """Load a checkpoint and compare its outputs with those that it was exported with.
+def check_golden(model: LatentVariableModel, folder: Path) -> None:
+    """Compare a model's outputs with those that its checkpoint was exported with.
+
+    They may differ by rounding only: in other batch sizes and in float64, outputs of order 1 differ
+    by 1e-6; 2e-5 leaves room for other processors.
 
     Raises:
-        ZooError: if it does not load, or gives other outputs.
+        ZooError: if they differ.
     """
-    model = from_pretrained(str(folder))
     golden = checkpoint.read_tensors(folder / checkpoint.GOLDEN)
     if "x" not in golden:
         raise ZooError(f"{folder / checkpoint.GOLDEN} has no inputs x; export the model again.")
     outputs = model.golden_outputs(golden["x"])
     for name, wanted in golden.items():
-        if name not in outputs or not torch.allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4):
+        if (
+            name not in outputs
+            or outputs[name].shape != wanted.shape
+            or not torch.allclose(outputs[name], wanted, rtol=2e-5, atol=2e-5)
+        ):
             raise ZooError(
                 f"the model in {folder} does not give the {name} that its golden outputs record; "
                 "export it again, or get it again from where it came."
@@ -147,54 +147,3 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
         torch.manual_seed(0)
         save_grid(model.sample(64), folder / checkpoint.SAMPLES)
     return model
-
-
-def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDataModule:
-    """Build a DataModule that prepares inputs as this model expects them.
-
-    Args:
-        model: The model; without a name, its own training data's module is built.
-        name: Name of another DataModule, such as `Digits`; it gets the model's binarisation.
-
-    Raises:
-        ZooError: if the name is unknown, or the model does not say what it was trained on.
-    """
-    own = model.data or {}
-    name = name or own.get("class_path")
-    if name is None:
-        raise ZooError("this model does not say what it was trained on; name a DataModule.")
-    if name not in datamodules.__all__:
-        raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
-    arguments = dict(own.get("init_args", {}))
-    if name != own.get("class_path"):
-        arguments = {k: v for k, v in arguments.items() if k == "binarization"}
-    try:
-        module: ImageDataModule = getattr(datamodules, name)(**arguments)
-    except TypeError as error:
-        raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
-    return module
-
-
-def held_out(
-    module: ImageDataModule, limit: int | None = None, batch_size: int = 100
-) -> Iterator[dict[str, Any]]:
-    """Batches of the test set, with a progress bar.
-
-    Args:
-        module: Where the images come from.
-        limit: Only the first so many images.
-        batch_size: Images in a batch.
-    """
-    from rich.progress import track
-
-    module.batch_size = batch_size
-    module.prepare_data()
-    module.setup("test")
-    left = limit
-    for batch in track(module.test_dataloader(), description="Measuring", transient=True):
-        if left is not None:
-            batch = {key: value[:left] for key, value in batch.items()}
-            left -= len(batch["image"])
-        yield batch
-        if left == 0:
-            return

@@ -1,0 +1,114 @@
+"""How a number of a card is measured: on which data, how much of it, with which seed.
+
+A metric of metrics.json states its protocol beside its value: dataset, split, number of images,
+seed and samples. Most have a `quick` value, too, of a protocol that takes seconds.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import datamodules
+from datamodules.base import ImageDataModule
+from zoo.base import LatentVariableModel
+from zoo.errors import ZooError, nearest
+from zoo.evaluation import evaluate
+
+
+class Protocol(NamedTuple):
+    """What has to be equal for two numbers to be comparable.
+
+    Args:
+        samples: Importance samples per image for the NLL.
+        images: At most so many images, the first of the test set; by default all.
+        seed: Seed of all draws.
+    """
+
+    samples: int = 5000
+    images: int | None = None
+    seed: int = 0
+
+
+QUICK = Protocol(samples=200, images=1000)
+"""What `--quick` measures; a card's own quick values were measured like this."""
+
+
+def measure(
+    model: LatentVariableModel, protocol: Protocol, dataset: str | None = None
+) -> list[dict[str, Any]]:
+    """Measure a model on a test set: what `evaluate` gives, with the names of the data.
+
+    Args:
+        model: The model, on the device where it is to be measured.
+        protocol: How.
+        dataset: Name of a DataModule; by default the model's own.
+
+    Raises:
+        ZooError: if the dataset is unknown.
+        DataError: if its files are missing or damaged.
+    """
+    module = data_module(model, dataset)
+    batches = held_out(module, protocol.images)
+    found = evaluate(model, batches, protocol.samples, protocol.seed)
+    for metric in found:
+        metric |= {"dataset": type(module).__name__, "split": "test"}
+    return found
+
+
+def with_quick_values(
+    metrics: list[dict[str, Any]], quick: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Put beside each metric its value under the quick protocol."""
+    kept = ("value", "standard_error", "monte_carlo_error", "images", "importance_samples")
+    values = {m["name"]: {key: m[key] for key in kept if key in m} for m in quick}
+    return [{**m, "quick": values[m["name"]]} if m["name"] in values else m for m in metrics]
+
+
+def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDataModule:
+    """Build a DataModule that prepares inputs as this model expects them.
+
+    Args:
+        model: The model; without a name, its own training data's module is built.
+        name: Name of another DataModule, such as `Digits`; it gets the model's binarisation.
+
+    Raises:
+        ZooError: if the name is unknown, or the model does not say what it was trained on.
+    """
+    own = model.data or {}
+    name = name or own.get("class_path")
+    if name is None:
+        raise ZooError("this model does not say what it was trained on; name a DataModule.")
+    if name not in datamodules.__all__:
+        raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
+    arguments = dict(own.get("init_args", {}))
+    if name != own.get("class_path"):
+        arguments = {k: v for k, v in arguments.items() if k == "binarization"}
+    try:
+        module: ImageDataModule = getattr(datamodules, name)(**arguments)
+    except TypeError as error:
+        raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
+    return module
+
+
+def held_out(
+    module: ImageDataModule, limit: int | None = None, batch_size: int = 100
+) -> Iterator[dict[str, Any]]:
+    """Batches of the test set, with a progress bar.
+
+    Args:
+        module: Where the images come from.
+        limit: Only the first so many images.
+        batch_size: Images in a batch.
+    """
+    from rich.progress import track
+
+    module.batch_size = batch_size
+    module.prepare_data()
+    module.setup("test")
+    left = limit
+    for batch in track(module.test_dataloader(), description="Measuring", transient=True):
+        if left is not None:
+            batch = {key: value[:left] for key, value in batch.items()}
+            left -= len(batch["image"])
+        yield batch
+        if left == 0:
+            return

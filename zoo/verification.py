@@ -1,0 +1,174 @@
+"""Is a checkpoint what its card says? Files, weights, outputs, and every number measured again."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo import cards, catalog, checkpoint
+from zoo.base import LatentVariableModel
+from zoo.errors import ZooError
+from zoo.pretrained import check_golden, family
+from zoo.protocol import Protocol, measure
+
+ROUNDING = 1e-4  # two numbers that were rounded to four decimals
+KERNELS = 1e-4  # of a value: float32 sums in another order, convolutions in TF32
+SPREAD = 0.05  # of a standard error over the same images with other draws, as a share of it
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a checkpoint states, and what was found.
+
+    Args:
+        what: Its name, such as `golden outputs` or `nll`.
+        passed: Whether both agree.
+        stated: What the checkpoint says.
+        measured: What was found.
+        tolerance: How far the two may be apart.
+        note: How it was measured, or what is wrong and what to do about it.
+    """
+
+    what: str
+    passed: bool
+    stated: float | None = None
+    measured: float | None = None
+    tolerance: float | None = None
+    note: str = ""
+
+
+def verify(
+    name: str,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+    quick: bool = False,
+    device: str = "cpu",
+) -> list[Check]:
+    r"""Check a checkpoint: hashes, strict load, golden outputs, card, and every metric.
+
+    A metric is measured again on real data under its own protocol. With equal seeds it comes out
+    equal but for the last digits; another device draws other numbers, so that the two values have
+    independent Monte Carlo errors: they may be $3 \sqrt 2 \sigma$ apart, where $\sigma$ is the
+    Monte Carlo error found now, so that no card can state its own tolerance.
+
+    Args:
+        name: A folder, the name of a checkpoint that ships with the package, or
+            `organisation/name` on the Hub.
+        revision: Branch, tag or commit; it always means the Hub.
+        token: Token of the Hub; by default the one that is logged in.
+        cache_dir: Where downloads are kept; by default the Hub client's cache.
+        local_files_only: Take what an earlier download left and make no request.
+        quick: Measure the quick values, which takes seconds, in place of the full ones.
+        device: Where to measure, such as `cuda`.
+
+    Returns:
+        The checks that were made; after one of the files has failed, no metric is measured.
+    """
+    checks: list[Check] = []
+    try:
+        folder = catalog.locate(
+            name,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        checks.append(_hashes(folder))
+        config = checkpoint.read_config(folder)
+        model = family(config.family).from_folder(folder, name, {})
+        checks.append(Check("strict load", True, note=f"{config.family}, every tensor in place"))
+        check_golden(model, folder)
+        checks.append(Check("golden outputs", True, note="equal within 2e-5"))
+        checks.append(_summary(model, config))
+        checks.append(_card(folder))
+        checks.extend(_metrics(folder, model, quick, device))  # those before an error stay
+    except (ValueError, OSError) as error:
+        stages = ("files", "strict load", "golden outputs", "summary", "card", "metrics")
+        what = stages[min(len(checks), len(stages) - 1)]
+        checks.append(Check(what, False, note=" ".join(str(error).split())))
+    return checks
+
+
+def _hashes(folder: Path) -> Check:
+    """Every binary file hashes to what config.json records; shipped files, to their pins."""
+    recorded = checkpoint.read_config(folder).sha256
+    for name, digest in recorded.items():
+        path = folder / name
+        if name not in checkpoint.FILES or not path.is_file() or checkpoint.sha256(path) != digest:
+            raise ZooError(
+                f"{path} is missing, damaged or was changed (its sha256 is not the one in "
+                "config.json); get it again, or export the model again."
+            )
+    if checkpoint.WEIGHTS not in recorded:
+        raise ZooError(f"{folder / checkpoint.CONFIG} records no sha256 of the weights; export it.")
+    pinned = catalog.pins(folder.name) if folder.resolve().parent == catalog.CARDS else {}
+    note = f"{len(pinned)} as pinned" if pinned else f"{len(recorded)} as config.json records"
+    return Check("files", True, note=note)
+
+
+def _summary(model: LatentVariableModel, config: checkpoint.Config) -> Check:
+    found = model.summary()
+    wrong = [key for key, value in found.items() if config.summary.get(key) != value]
+    if wrong:
+        return Check("summary", False, note=f"config.json states another {', '.join(wrong)}")
+    return Check("summary", True, note=f"{found['parameters']:,} parameters")
+
+
+def _card(folder: Path) -> Check:
+    """README.md, where it speaks of a metric, says what metrics.json says."""
+    path = folder / checkpoint.CARD
+    if not path.is_file():
+        return Check("card", True, note="the folder has no README.md")
+    if problem := cards.contradiction(path.read_text(encoding="utf-8"), folder):
+        return Check("card", False, note=f"{problem}; `zoo card` writes the card anew")
+    return Check("card", True, note="README.md states what metrics.json does")
+
+
+def _metrics(folder: Path, model: LatentVariableModel, quick: bool, device: str) -> Iterator[Check]:
+    """Measure what metrics.json states, each protocol once."""
+    stated = checkpoint.read_metrics(folder)
+    measured_on = checkpoint.read_json(folder / checkpoint.METRICS).get("weights") if stated else ""
+    if not stated:
+        yield Check("metrics", False, note="nothing is stated; `zoo evaluate --write` measures it")
+        return
+    if measured_on != checkpoint.sha256(folder / checkpoint.WEIGHTS):
+        yield Check("metrics", False, note="metrics.json was measured on other weights")
+        return
+    if quick:
+        stated = [{**m, **m["quick"]} for m in stated if isinstance(m.get("quick"), dict)]
+        if not stated:
+            yield Check("metrics", False, note="no quick value is stated; leave out --quick")
+            return
+    groups: dict[tuple[str, int, int], list[dict[str, Any]]] = defaultdict(list)
+    for metric in stated:
+        groups[metric["dataset"], metric["images"], metric["seed"]].append(metric)
+    model = model.to(torch.device(device))
+    for (dataset, images, seed), group in groups.items():
+        samples = max(metric.get("importance_samples", 1) for metric in group)
+        found = {m["name"]: m for m in measure(model, Protocol(samples, images, seed), dataset)}
+        for metric in group:
+            yield _compared(metric, found.get(metric["name"]))
+
+
+def _compared(stated: dict[str, Any], found: dict[str, Any] | None) -> Check:
+    name, value = stated["name"], stated["value"]
+    if found is None:
+        return Check(name, False, value, note=f"`zoo evaluate` measures no {name}")
+    tolerance = 3 * math.sqrt(2) * found["monte_carlo_error"] + ROUNDING + KERNELS * abs(value)
+    errors = (stated["standard_error"], found["standard_error"])
+    note = f"{found['dataset']} {found['split']}, {found['images']:,} images, seed {found['seed']}"
+    if "importance_samples" in found:
+        note += f", k = {found['importance_samples']}"
+    passed = abs(value - found["value"]) <= tolerance
+    if found["images"] != stated["images"]:
+        passed, note = False, f"stated for {stated['images']:,} images, there are {note}"
+    elif not abs(errors[0] - errors[1]) <= SPREAD * errors[1] + ROUNDING:
+        passed, note = False, f"standard error {errors[0]} is stated, {errors[1]} was found; {note}"
+    return Check(name, passed, value, found["value"], round(tolerance, 5), note)

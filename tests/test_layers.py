@@ -24,9 +24,10 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
         "cards",
     },
     {"base"},
-    {"plots", "models", "evaluation", "callbacks"},
+    {"plots", "models", "evaluation"},
     {"pretrained", "protocol"},
-    {"fit", "verification"},
+    {"callbacks", "verification"},
+    {"fit"},
     {"reproduction"},
     {"cli", "demo"},
 ]

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from zoo import catalog, checkpoint
 from zoo.checkpoint import Config
 
@@ -181,7 +183,7 @@ def contradiction(text: str, folder: Path) -> str | None:
     metrics = checkpoint.read_metrics(folder)
     try:
         results = getattr(ModelCard(text).data, "eval_results", None) or []
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
         return f"README.md has no front matter that can be read ({str(error)[:100]})"
     values = {(m["name"], m["dataset"], m["split"]): m["value"] for m in metrics}
     for result in results:

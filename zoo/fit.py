@@ -62,6 +62,7 @@ class ZooCLI(LightningCLI):
             raise ZooError(explain(str(error), flags, classes)) from None
 
     def instantiate_classes(self) -> None:
+        self._refuse_tokens()
         try:
             super().instantiate_classes()
         except ValueError as error:
@@ -71,6 +72,16 @@ class ZooCLI(LightningCLI):
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
             raise error from None
+
+    def _refuse_tokens(self) -> None:
+        """Refuse a token among the arguments, which the run's config.yaml would publish."""
+        config = self._get(self.config, "model")
+        for place in ("init_args", "dict_kwargs"):
+            if (config.get(place) or {}).get("token") is not None:
+                raise ZooError(
+                    "a token in a recipe or flag would be written to the run's config.yaml; "
+                    "set HF_TOKEN or run `hf auth login` instead."
+                )
 
     def _parse_ckpt_path(self) -> None:
         # The recipe says what the model is; Lightning would parse the checkpoint's hyperparameters.
@@ -100,7 +111,7 @@ class ZooCLI(LightningCLI):
         callback = self.trainer.checkpoint_callback
         if config.get("ckpt_path") and isinstance(callback, ModelCheckpoint):
             # A resumed run goes on beside the old checkpoints, and still knows the best of them.
-            callback.dirpath = callback.dirpath or str(Path(config["ckpt_path"]).resolve().parent)
+            callback.dirpath = callback.dirpath or _folder_of_run(Path(config["ckpt_path"]))
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
 
     def after_fit(self) -> None:
@@ -116,6 +127,20 @@ class ZooCLI(LightningCLI):
             return None
         path = callback.best_model_path or callback.last_model_path
         return Path(path) if path else None
+
+
+def _folder_of_run(ckpt: Path) -> str:
+    """The folder of a training checkpoint, spelt as the run did that wrote it.
+
+    ModelCheckpoint forgets the best score of a run whose folder is spelt in another way.
+    """
+    folder = ckpt.resolve().parent
+    state = torch.load(ckpt, map_location="cpu", weights_only=True, mmap=True)
+    for callback in state.get("callbacks", {}).values():
+        spelt = callback.get("dirpath")
+        if spelt and Path(spelt).resolve() == folder:
+            return str(spelt)
+    return str(folder)
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -1,12 +1,12 @@
 """A model from its name, and a folder from a training checkpoint."""
 
 import pickle
-import shutil
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import torch
+import yaml
 
 from zoo import checkpoint, models
 from zoo.base import LatentVariableModel, checked_arguments
@@ -86,6 +86,19 @@ def check_golden(model: LatentVariableModel, folder: Path) -> None:
             )
 
 
+def _published(recipe: Path) -> str:
+    """The resolved recipe without what is of this machine alone: paths of data and of files."""
+    source = recipe.read_text(encoding="utf-8")
+    config = yaml.safe_load(source)
+    config.pop("ckpt_path", None)
+    (config.get("data") or {}).get("init_args", {}).pop("root", None)
+    arguments = (config.get("model") or {}).get("init_args", {})
+    if "name" in arguments and Path(arguments["name"]).expanduser().is_dir():
+        arguments["name"] = Path(arguments["name"]).name
+    versions = [line + "\n" for line in source.splitlines() if line.startswith("#")]
+    return "".join(versions) + str(yaml.safe_dump(config, sort_keys=False))
+
+
 def load_training_checkpoint(path: Path) -> LatentVariableModel:
     """Build the model of a Lightning checkpoint (.ckpt), with its averaged weights if it has them.
 
@@ -140,9 +153,7 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
     model.save_pretrained(folder, license=license)
     recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
     if recipe.is_file():
-        checkpoint.write_atomically(
-            folder / checkpoint.RECIPE, lambda part: shutil.copyfile(recipe, part)
-        )
+        checkpoint.write_text(folder / checkpoint.RECIPE, _published(recipe))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_grid(model.sample(64), folder / checkpoint.SAMPLES)

@@ -99,13 +99,20 @@ def held_out(
         limit: Only the first so many images.
         batch_size: Images in a batch.
     """
+    from rich.console import Console
     from rich.progress import track
 
     module.batch_size = batch_size
     module.prepare_data()
     module.setup("test")
     left = limit
-    for batch in track(module.test_dataloader(), description="Measuring", transient=True):
+    progress = track(
+        module.test_dataloader(),
+        description="Measuring",
+        transient=True,
+        console=Console(stderr=True),  # what is printed may be JSON
+    )
+    for batch in progress:
         if left is not None:
             batch = {key: value[:left] for key, value in batch.items()}
             left -= len(batch["image"])

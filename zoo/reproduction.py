@@ -107,16 +107,18 @@ def _shortened(recipe: dict[str, Any], budget: float) -> tuple[list[str], str]:
 
 def _train(name: str, run: Path, flags: list[str]) -> Path:
     """Train, or go on, in a folder of the run's own; return the best training checkpoint."""
+    last = run / "checkpoints" / "last.ckpt"
+    logs = run.name
+    if last.is_file():
+        flags = [*flags, "--ckpt_path", str(last)]
+        logs += f"/resumed-{1 + len(list(run.glob('resumed-*')))}"  # beside the first log
     flags = [
         *flags,
         *("--trainer.logger", "CSVLogger"),
         *("--trainer.logger.save_dir", str(run.parent.parent)),
         *("--trainer.logger.name", run.parent.name),
-        *("--trainer.logger.version", run.name),
+        *("--trainer.logger.version", logs),
     ]
-    last = run / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        flags += ["--ckpt_path", str(last)]
     best = fit.run("fit", name, flags).best_checkpoint()
     if best is None:
         raise ZooError(f"the run in {run} left no checkpoint; delete the folder and run again.")

@@ -70,16 +70,20 @@ def verify(
 
     Returns:
         The checks that were made; after one of the files has failed, no metric is measured.
+
+    Raises:
+        ZooError: if there is no such checkpoint, or a shipped one is not as pinned.
+        HubError: if the Hub does not give it, or gives something else than it states.
     """
+    folder = catalog.locate(
+        name,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
     checks: list[Check] = []
     try:
-        folder = catalog.locate(
-            name,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-        )
         checks.append(_hashes(folder))
         config = checkpoint.read_config(folder)
         model = family(config.family).from_folder(folder, name, {})

@@ -227,9 +227,12 @@ class PushToHub(Callback):
                 export(best.path, staged)
             write_card(staged, handle=self.repo_id)
         except Exception as error:  # nothing that goes wrong here may end the training
+            folder.cleanup()
             log.warning("%s was not staged for %s: %s", best, self.repo_id, error)
             return
         with self._lock:
+            if self._waiting is not None:
+                self._waiting.folder.cleanup()
             self._waiting = _Staged(folder, best)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._upload, daemon=True)
@@ -257,6 +260,8 @@ class PushToHub(Callback):
             else:
                 with self._lock:
                     self._arrived = staged.best
+            finally:
+                staged.folder.cleanup()
 
     def _join(self) -> None:
         with self._lock:

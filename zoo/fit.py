@@ -24,6 +24,7 @@ from zoo.base import LatentVariableModel
 from zoo.callbacks import SeedEpoch
 from zoo.errors import ZooError, nearest
 from zoo.explain import explain, read_recipe
+from zoo.pretrained import read_training_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -135,8 +136,7 @@ def _folder_of_run(ckpt: Path) -> str:
     ModelCheckpoint forgets the best score of a run whose folder is spelt in another way.
     """
     folder = ckpt.resolve().parent
-    state = torch.load(ckpt, map_location="cpu", weights_only=True, mmap=True)
-    for callback in state.get("callbacks", {}).values():
+    for callback in read_training_checkpoint(ckpt).get("callbacks", {}).values():
         spelt = callback.get("dirpath")
         if spelt and Path(spelt).resolve() == folder:
             return str(spelt)

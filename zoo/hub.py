@@ -39,6 +39,7 @@ PATIENCE = 60.0  # no retry starts later than that after the first try, even if 
 ABANDONED = 3600.0  # seconds after which an unfinished file of a dead process is swept up
 
 README = "README.md"
+NOT_OURS = "is not the file that this release was made with"
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
 T = TypeVar("T")
@@ -254,7 +255,7 @@ class _Cache:
         wanted = {stated.digest, pin or stated.digest}
         file, blob = self.snapshot(commit) / name, self.folder / "blobs" / stated.digest
         if pin and len(stated.digest) == len(pin) and pin != stated.digest:
-            raise HubError(self.refusal(name, "is not the file that this release was made with"))
+            raise HubError(self.refusal(name, NOT_OURS))
         if _hashes_to(file, wanted):
             return
         if not _hashes_to(blob, wanted):
@@ -280,6 +281,8 @@ class _Cache:
                 if _hashes_to(part, wanted):
                     os.replace(part, blob)
                     return
+                if _hashes_to(part, {blob.name}):  # as the Hub states it, and not as pinned
+                    raise HubError(self.refusal(name, NOT_OURS))
         raise HubError(self.refusal(name, "arrived twice with another hash than it should have"))
 
     def refusal(self, name: str, why: str) -> str:

@@ -99,8 +99,8 @@ def _published(recipe: Path) -> str:
     return "".join(versions) + str(yaml.safe_dump(config, sort_keys=False))
 
 
-def load_training_checkpoint(path: Path) -> LatentVariableModel:
-    """Build the model of a Lightning checkpoint (.ckpt), with its averaged weights if it has them.
+def read_training_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a Lightning checkpoint (.ckpt) of a run of the zoo.
 
     Raises:
         ZooError: if the file is missing, damaged, or was not written by a run of the zoo.
@@ -112,7 +112,12 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
             f"there is no file {path}; give the .ckpt of a run, such as "
             "runs/vae-mnist/version_0/checkpoints/last.ckpt."
         ) from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # whose text advises to run what the file says
+        raise ZooError(
+            f"{path} is no whole training checkpoint (it holds something else than tensors and "
+            "plain values); give another of the run."
+        ) from None
+    except (OSError, RuntimeError, EOFError) as error:
         detail = (str(error) or "it ends too early").splitlines()[0][:200]
         raise ZooError(
             f"{path} is no whole training checkpoint ({detail}); give another of the run."
@@ -124,6 +129,16 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
         and ckpt["zoo"].keys() >= {"family", "data", "base_model"}
     ):
         raise ZooError(f"{path} was not written by `zoo fit`; train with it, or with zoo.models.")
+    return ckpt
+
+
+def load_training_checkpoint(path: Path) -> LatentVariableModel:
+    """Build the model of a training checkpoint, with its averaged weights if it has them.
+
+    Raises:
+        ZooError: if the file is missing, damaged, or was not written by a run of the zoo.
+    """
+    ckpt = read_training_checkpoint(path)
     cls = family(ckpt["zoo"]["family"])
     model = cls(**checked_arguments(cls, path, ckpt["hyper_parameters"], {}))
     try:

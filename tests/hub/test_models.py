@@ -1,13 +1,15 @@
 """Models through the Hub: by name in Python, and by `zoo push` and `zoo pull`."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 import zoo
+from datamodules.mnist import missing_files, raw_dir
 from tests.hub.conftest import TOKEN
-from zoo import cards
+from zoo import cards, catalog
 from zoo.checkpoint import sha256
 from zoo.cli import main
 from zoo.models import VAE
@@ -88,7 +90,124 @@ def test_wrong_weights_are_not_pushed(hub, staged, monkeypatch, capsys):
     assert "golden outputs" in capsys.readouterr().err
 
 
-def test_a_revision_means_the_hub():
+@pytest.fixture
+def logged_in(hub, monkeypatch):
+    """Someone who may write to `org`, which the zoo's bare names stand for."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("ZOO_ORGANISATION", "org")
+
+
+def test_every_shipped_checkpoint_goes_round(hub, logged_in, monkeypatch, capsys, tmp_path):
+    assert main(["push", "--all", "--organisation", "org"]) == 0
+    monkeypatch.delenv("HF_TOKEN")
+    for name in catalog.list_models():
+        folder = catalog.locate(f"org/{name}", cache_dir=str(tmp_path / "cache"))
+        assert {p.name: sha256(p) for p in folder.iterdir()} == {
+            p.name: sha256(p) for p in (catalog.CARDS / name).iterdir()
+        }
+        shipped, pulled = zoo.from_pretrained(name), zoo.from_pretrained(str(folder))
+        for key, value in shipped.state_dict().items():
+            assert torch.equal(pulled.state_dict()[key], value)
+        assert main(["pull", f"org/{name}", str(tmp_path / name)]) == 0
+        if not missing_files("MNIST", raw_dir("MNIST", None)):
+            assert main(["verify", f"org/{name}", "--quick"]) == 0
+    assert main(["pull", "--all"]) == 0
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    capsys.readouterr()
+    with hub.watched() as seen:
+        assert main(["pull", "--all"]) == 0
+        zoo.from_pretrained("org/vae-mnist")
+    assert not seen
+    assert len(capsys.readouterr().out.splitlines()) == len(catalog.list_models())
+
+
+def test_all_says_which_failed(hub, logged_in, monkeypatch, capsys):
+    assert main(["pull", "--all"]) == 1
+    err = capsys.readouterr().err.splitlines()
+    assert len(err) == 1 + len(catalog.list_models())
+    assert "no repository org/vae-mnist" in err[0]
+    assert f"{len(catalog.list_models())} of" in err[-1]
+    monkeypatch.delenv("HF_TOKEN")
+    assert main(["push", "--all", "--organisation", "org"]) == 1
+    assert "logged in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pull"],
+        ["pull", "org/vae", "--all"],
+        ["pull", "vae-minst"],
+        ["push", "--all"],
+        ["push", "folder"],
+        ["push", "folder", "org/vae", "--all"],
+    ],
+)
+def test_words_that_do_not_fit(hub, words, capsys):
+    with hub.watched() as seen:
+        assert main(words) == 1
+    assert not seen
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_revision_means_the_hub(hub, logged_in, staged):
+    _, vae = staged
+    # what the Hub has under the zoo's name at another revision is another model
+    vae.push_to_hub("org/vae-mnist", revision="older")
+    loaded = zoo.from_pretrained("vae-mnist", revision="older")
+    assert loaded.x_shape == (1, 4, 4)
+    assert zoo.from_pretrained("vae-mnist").x_shape == (1, 28, 28)
     with pytest.raises(zoo.ZooError, match="organisation/name"):
-        zoo.from_pretrained("vae-mnist", revision="main")
-    assert main(["pull", "vae-mnist"]) == 1
+        zoo.from_pretrained("vae-minst", revision="main")
+
+
+def test_a_registered_name_must_be_what_this_release_was_made_with(hub, logged_in, tmp_path):
+    other = shutil.copytree(catalog.CARDS / "vae-mnist", tmp_path / "vae-mnist")
+    (other / "metrics.json").write_text((other / "metrics.json").read_text() + "\n")
+    assert main(["push", str(other), "org/vae-mnist"]) == 0
+    with pytest.raises(OSError, match="the file that this release was made with"):
+        zoo.from_pretrained("org/vae-mnist")
+    zoo.from_pretrained("org/vae-mnist", revision="main")
+    assert main(["push", str(catalog.CARDS / "vae-mnist"), "org/vae-mnist"]) == 0
+    zoo.from_pretrained("org/vae-mnist")
+
+
+def test_a_copy_holds_one_checkpoint_only(hub, logged_in, staged, tmp_path, monkeypatch):
+    folder, _ = staged
+    mine = tmp_path / "mine"
+    assert main(["push", str(folder), "org/vae-tiny"]) == 0
+    assert main(["pull", "org/vae-tiny", str(mine)]) == 0
+    (mine / "samples.png").write_bytes(b"of another model")
+    (mine / "notes.txt").write_text("my own")
+    assert main(["pull", "org/vae-tiny", str(mine)]) == 0
+    assert {p.name for p in mine.iterdir()} == {p.name for p in folder.iterdir()} | {"notes.txt"}
+
+    def fail(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", fail)
+    assert main(["pull", "org/vae-tiny", str(mine)]) == 1
+    with pytest.raises(zoo.ZooError, match="no checkpoint folder"):
+        zoo.from_pretrained(str(mine))
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_fine_tuning_starts_from_the_hub_and_says_so(hub, logged_in, staged, tmp_path, capsys):
+    folder, _ = staged
+    assert main(["push", str(folder), "org/vae-tiny"]) == 0
+    words = ["fit", "finetune/vae-digits", "--model.name", "org/vae-tiny", "--data.size", "8"]
+    quick = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    quick += ["--trainer.check_val_every_n_epoch", "1", "--trainer.accelerator", "cpu"]
+    assert main([*words, *quick]) == 1
+    assert "this model was built for" in capsys.readouterr().err  # of 4 x 4 pixels
+    vae = VAE(x_shape=(1, 8, 8), latent_dim=2, hidden=(5,)).eval()
+    vae.push_to_hub("org/vae-eight")
+    words[3] = "org/vae-eight"
+    assert main([*words, *quick]) == 0
+    best = capsys.readouterr().out.split("Checkpoint: ")[1].split("\n")[0]
+    assert main(["export", best, str(tmp_path / "tuned")]) == 0
+    assert zoo.describe(str(tmp_path / "tuned")).base_model == "org/vae-eight"
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert "base_model: org/vae-eight" in card
+    assert "Fine-tuned from `org/vae-eight`" in card
+    assert TOKEN not in (tmp_path / "tuned" / "recipe.yaml").read_text()

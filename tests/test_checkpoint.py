@@ -142,8 +142,12 @@ def test_the_class_is_checked(folder, monkeypatch):
 
 def test_base_model_and_data_are_recorded(folder, tmp_path):
     model = zoo.from_pretrained(str(folder))
-    assert model.base_model == folder.name  # never its path, which a card would publish
+    assert model.loaded_from == folder.name  # never its path, which a card would publish
     model.data = {"class_path": "Digits", "init_args": {"size": 8}}
+    model.save_pretrained(tmp_path / "next", license="mit")
+    config = checkpoint.read_config(tmp_path / "next")
+    assert (config.base_model, config.license) == (None, "mit")  # not trained yet
+    model.on_fit_start()
     model.save_pretrained(tmp_path / "next", license="mit")
     config = checkpoint.read_config(tmp_path / "next")
     assert (config.base_model, config.license) == (folder.name, "mit")

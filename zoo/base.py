@@ -34,6 +34,18 @@ class LatentVariableModel(LightningModule, ABC):
     `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`.
     """
 
+    about: ClassVar[str]
+    """What the family is, for cards: a noun phrase with authors, year and address of the paper."""
+
+    tags: ClassVar[tuple[str, ...]] = ("latent-variable-model",)
+    """Words that the Hub finds such models by."""
+
+    task: ClassVar[str] = "unconditional-image-generation"
+    """The Hub's name for what the family is used for."""
+
+    limits: ClassVar[str] = ""
+    """What a user of any model of the family should not expect; sentences for cards."""
+
     lacks: ClassVar[Mapping[str, str]] = {}
     """Why this family lacks a verb, and what to use instead; by verb."""
 
@@ -43,8 +55,11 @@ class LatentVariableModel(LightningModule, ABC):
     latent_shape: tuple[int, ...]
     """Shape of one code."""
 
+    loaded_from: str | None = None
+    """What the checkpoint was called that the weights come from."""
+
     base_model: str | None = None
-    """Name of the checkpoint that this model started from."""
+    """Name of the checkpoint whose weights the training of this model started from."""
 
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
@@ -127,6 +142,7 @@ class LatentVariableModel(LightningModule, ABC):
     def on_fit_start(self) -> None:
         # from_pretrained returns eval mode, and Lightning would keep it.
         self.train()
+        self.base_model = self.loaded_from or self.base_model
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0 and "image" in batch:
@@ -187,7 +203,7 @@ class LatentVariableModel(LightningModule, ABC):
 
         Args:
             folder: The checkpoint.
-            name: What the user called it, for `base_model`.
+            name: What the user called it.
             overrides: Constructor arguments that replace the stored ones.
 
         Raises:
@@ -204,8 +220,9 @@ class LatentVariableModel(LightningModule, ABC):
             model, folder / checkpoint.WEIGHTS, config.sha256.get(checkpoint.WEIGHTS)
         )
         model.data = config.data
+        model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
-        model.base_model = folder.resolve().name if Path(name).expanduser() == folder else name
+        model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
         return model.eval()
 
     def save_pretrained(self, folder: str | Path, license: str = "apache-2.0") -> None:
@@ -240,11 +257,15 @@ class LatentVariableModel(LightningModule, ABC):
         )
 
     def summary(self) -> dict[str, Any]:
-        """Facts for listings, as config.json has them."""
+        """Facts for listings and cards, as config.json has them."""
         return {
             "latent_shape": list(self.latent_shape),
             "parameters": sum(p.numel() for p in self.parameters()),
             "verbs": list(self.verbs()),
+            "about": self.about,
+            "tags": list(self.tags),
+            "task": self.task,
+            "limits": self.limits,
         }
 
     def push_to_hub(

@@ -1,39 +1,53 @@
 """Model cards: README.md of a checkpoint folder, written from its other files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from zoo import catalog, checkpoint
 from zoo.checkpoint import Config
 
-_FAMILIES = {
-    "VAE": (
-        "A variational autoencoder (Kingma & Welling 2014, https://arxiv.org/abs/1312.6114)",
-        ["variational-autoencoder", "latent-variable-model", "generative-model"],
-    ),
-}
+
+class _DataSet(NamedTuple):
+    """What a card says of the training data.
+
+    Args:
+        source: What it is, whose, under which licence; sentences.
+        hub: Its name on the Hub, if it is there.
+        knows: What a model of it knows; the rest of "It knows ...".
+    """
+
+    source: str
+    hub: str | None = None
+    knows: str = "what it was trained on and nothing else"
+
 
 _DATA = {
-    "MNIST": (
+    "MNIST": _DataSet(
         "MNIST (LeCun, Cortes & Burges), 55,000 of the 60,000 training images; the other 5,000 "
         "chose the best epoch. Usually cited as CC BY-SA 3.0.",
         "ylecun/mnist",
+        "centred grey digits of American writers, and was not made to read handwriting",
     ),
-    "FashionMNIST": (
+    "FashionMNIST": _DataSet(
         "Fashion-MNIST (Xiao et al. 2017), 55,000 of the 60,000 training images; the other 5,000 "
         "chose the best epoch. MIT licence.",
         "zalando-datasets/fashion_mnist",
+        "small grey pictures of one shop's clothes",
     ),
-    "Digits": (
+    "Digits": _DataSet(
         "The 1,797 handwritten digits that ship with scikit-learn (Alpaydin & Kaynak 1998), "
         "enlarged. CC BY 4.0.",
         None,
+        "digits of eight by eight pixels, and was not made to read handwriting",
     ),
-    "ImageFolder": ("A folder of the author's own pictures.", None),
-    "FakeImages": ("Drawn shapes, made by the program.", None),
+    "ImageFolder": _DataSet("A folder of the author's own pictures."),
+    "FakeImages": _DataSet("Drawn shapes, made by the program.", None, "drawn stars, for tests"),
 }
+
+
+TASK = "unconditional-image-generation"  # of checkpoints that do not say
 
 
 def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
@@ -85,19 +99,18 @@ def card(folder: Path, handle: str | None = None) -> str:
 def _front_matter(name: str, config: Config, metrics: list[dict[str, Any]]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    dataset = (config.data or {}).get("class_path", "")
-    _, hub_dataset = _DATA.get(dataset, ("", None))
+    hub_dataset, task = _data_set(config).hub, config.summary.get("task", TASK)
     data = ModelCardData(
         license=config.license,
         library_name="latent-zoo",
-        tags=["pytorch", "lightning", *_FAMILIES[config.family][1]],
+        tags=["pytorch", "lightning", *config.summary.get("tags", ())],
         datasets=[hub_dataset] if hub_dataset else None,
         base_model=_base_model_on_the_hub(config.base_model),
-        pipeline_tag="unconditional-image-generation",
+        pipeline_tag=task,
         model_name=name,
         eval_results=[
             EvalResult(
-                task_type="unconditional-image-generation",
+                task_type=task,
                 dataset_type=hub_dataset or metric["dataset"].lower(),
                 dataset_name=metric["dataset"],
                 dataset_split=metric["split"],
@@ -120,48 +133,70 @@ def _base_model_on_the_hub(base_model: str | None) -> str | None:
     return base_model if base_model and base_model.count("/") == 1 else None
 
 
+def _data_set(config: Config) -> _DataSet:
+    name = (config.data or {}).get("class_path", "unknown data")
+    return _DATA.get(name, _DataSet(f"{name}."))
+
+
 def _prose(
     name: str, folder: Path, config: Config, metrics: list[dict[str, Any]], handle: str | None
 ) -> list[str]:
-    dataset = (config.data or {}).get("class_path", "unknown data")
-    sentence, _ = _DATA.get(dataset, (f"{dataset}.", None))
-    latent = " x ".join(map(str, config.summary["latent_shape"]))
-    shape = config.init_args.get("x_shape", ())
+    data, facts = _data_set(config), config.summary
+    latent = " x ".join(map(str, facts.get("latent_shape", ())))
+    shape = " x ".join(map(str, config.init_args.get("x_shape", ())))
     shipped = (catalog.CARDS / name) == folder.resolve()
     handle = handle or (name if shipped else f"path/to/{name}")
-    recipe = folder / checkpoint.RECIPE
+    recipe = (folder / checkpoint.RECIPE).is_file()
     return [
         f"# {name}",
-        f"{_FAMILIES[config.family][0]}: {config.summary['parameters']:,} parameters, a code of "
-        f"{latent} numbers for an image of {' x '.join(map(str, shape))}."
+        f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters, a "
+        f"code of {latent} numbers for an image of {shape}."
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
         f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n'
         "x = model.sample(16)  # images in [0, 1]\n"
         "z = model.encode(x)\nlog_p = zoo.log_likelihood(model, x, samples=10)\n```",
         "## Training data",
-        sentence + _inputs(config),
+        data.source + _inputs(config),
         "## Training",
         f"By the recipe `{name}`: `zoo fit {name}`. The resolved recipe is `recipe.yaml` here."
-        if shipped and recipe.is_file()
-        else ("The resolved recipe is `recipe.yaml` here." if recipe.is_file() else ""),
+        if shipped and recipe
+        else ("The resolved recipe is `recipe.yaml` here." if recipe else ""),
         "## Metrics",
         _table(metrics) if metrics else "None measured yet: `zoo evaluate` measures them.",
-        "The standard error is that of the mean over test images."
-        + (f" Measured by `zoo evaluate {name}`." if shipped else "")
+        "The standard error is that of the mean over test images. "
+        f"`zoo verify {handle}` checks every file and measures every number again."
         if metrics
         else "",
+        _band(name, metrics) if shipped else "",
         "## Samples\n\n![Uncurated samples, seed 0](samples.png)\n\n64 uncurated draws from p(x), "
         "seed 0."
         if (folder / checkpoint.SAMPLES).is_file()
         else "",
         "## Limits",
-        f"The model knows {dataset} and nothing else: images of another kind get a low likelihood "
-        "or a wrong reconstruction. Samples are drawn pixel by pixel given the code, so edges are "
-        "rough. It is meant for study and as a baseline, not to read handwriting.",
+        f"The model knows {data.knows}: images of another kind get a low likelihood or a wrong "
+        f"reconstruction. {facts.get('limits', '')} It is meant for study and as a "
+        "baseline.".replace("  ", " "),
         "## Licence",
         f"Weights: {config.license}. The training data has its own licence, named above.",
     ]
+
+
+def _band(name: str, metrics: list[dict[str, Any]]) -> str:
+    """What trainings with several seeds gave, by the quick protocol."""
+    quick = {m["name"]: m["quick"] for m in metrics if (m.get("quick") or {}).get("seeds")}
+    if not quick:
+        return ""
+    images = max(entry["images"] for entry in quick.values())
+    samples = max(entry.get("importance_samples", 1) for entry in quick.values())
+    rows = [
+        f"- {metric}: " + ", ".join(f"{v} (seed {s})" for s, v in sorted(entry["seeds"].items()))
+        for metric, entry in quick.items()
+    ]
+    return (
+        f"Trained with several seeds, measured on the first {images:,} test images with k = "
+        f"{samples}; `zoo reproduce {name}` trains again and compares:\n\n" + "\n".join(rows)
+    )
 
 
 def _inputs(config: Config) -> str:

@@ -46,7 +46,8 @@ class Config:
         family: Name of the class in `zoo.models`.
         init_args: Its constructor arguments, plain JSON values.
         data: The DataModule that prepared the inputs, as `class_path` and `init_args`.
-        summary: Facts for listings: `latent_shape`, `parameters`, `verbs`.
+        summary: Facts for listings and cards: `latent_shape`, `parameters`, `verbs`, and what the
+            family says of itself: `about`, `tags`, `task`, `limits`.
         sha256: Hash of each binary file.
         license: Licence of the weights, an SPDX identifier in lower case.
         base_model: Name of the checkpoint that this one was fine-tuned from.
@@ -71,7 +72,15 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "base_model": (str, type(None)),
 }
 
-_SUMMARY: dict[str, type] = {"latent_shape": list, "parameters": int, "verbs": list}
+_SUMMARY: dict[str, type] = {
+    "latent_shape": list,
+    "parameters": int,
+    "verbs": list,
+    "about": str,
+    "tags": list,
+    "task": str,
+    "limits": str,
+}
 
 
 def _read_format_1(raw: dict[str, Any], path: Path) -> Config:

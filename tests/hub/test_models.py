@@ -31,7 +31,7 @@ def test_push_then_load_by_name(hub, staged, monkeypatch, capsys):
     assert main(["push", str(folder), "org/vae-tiny"]) == 0
     monkeypatch.delenv("HF_TOKEN")
     loaded = zoo.from_pretrained("org/vae-tiny", revision="main", lr=0.5)
-    assert loaded.base_model == "org/vae-tiny"
+    assert (loaded.loaded_from, loaded.base_model) == ("org/vae-tiny", None)
     assert loaded.lr == 0.5
     assert not loaded.training
     for name, value in vae.state_dict().items():

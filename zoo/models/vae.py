@@ -57,6 +57,13 @@ class VAE(LatentVariableModel):
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
     """
 
+    about: ClassVar = (
+        "A variational autoencoder (Kingma & Welling 2014, https://arxiv.org/abs/1312.6114)"
+    )
+    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
+    limits: ClassVar = (
+        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
+    )
     lacks: ClassVar = {
         "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."

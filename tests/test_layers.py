@@ -24,6 +24,7 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
         "cards",
     },
     {"base"},
+    {"em"},
     {"plots", "models", "evaluation"},
     {"pretrained", "protocol"},
     {"callbacks", "verification"},

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NoReturn, Self, get_args, get_type_hints
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -117,7 +118,7 @@ class LatentVariableModel(LightningModule, ABC):
 
     # --- training --------------------------------------------------------------------------------
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         terms = self.loss(batch)
         # Lightning keeps only each `log_every_n_steps`-th value; collecting the rest costs time.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a helper

@@ -1,0 +1,193 @@
+r"""Expectation-maximisation (Dempster, Laird & Rubin 1977) as Lightning runs it.
+
+With sufficient statistics $s(x, z)$, one iteration is
+
+$$\text{E:}\quad S = \sum_n \mathbb E_{p(z | x_n; \theta)} [s(x_n, z)], \qquad
+  \text{M:}\quad \theta \leftarrow \arg\max_\theta \; \log p(S \mid \theta).$$
+
+$S$ is a sum over data: it is accumulated in float64 over batches and summed over processes, so that
+neither the batch size nor the number of processes changes the result. Full-batch EM takes one
+M-step an epoch and never lowers the likelihood. Stepwise EM (Cappé & Moulines 2009, eq. 10; Liang &
+Klein 2009) takes one a batch, on a running average of the statistics of a datum,
+
+$$\bar s \leftarrow (1 - \eta_t) \, \bar s + \eta_t \, S_t / |B_t|, \qquad
+  \eta_t = (t + t_0)^{-\kappa}, \quad \kappa \in (1/2, 1].$$
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor
+
+from zoo.base import Batch, LatentVariableModel
+
+Statistics = dict[str, Tensor]
+"""Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
+log p(x), or of its bound, under the parameters that the E-step had."""
+
+
+class EMModel(LatentVariableModel, ABC):
+    """A model that is fitted by EM: by a Trainer over any loader, or by `fit` over an array.
+
+    A family gives the two steps, and a start if it depends on data.
+    """
+
+    kappa: float | None = None
+    """Exponent of the step size of stepwise EM; None for full batches."""
+
+    t0: float = 2.0
+    """Delay of stepwise EM: early statistics are forgotten the faster, the larger it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.started: Tensor
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self._statistics: Statistics = {}  # of this epoch, or the running average of stepwise EM
+        self._steps = 0
+        self._data_size: int | None = None
+
+    @abstractmethod
+    def expectation(self, batch: Batch) -> Statistics:
+        """The E-step: sums over the batch under the current parameters."""
+
+    @abstractmethod
+    def maximization(self, statistics: Statistics) -> None:
+        """The M-step: set the parameters to what maximises the expected log-likelihood."""
+
+    def start(self, batches: Iterable[Batch]) -> None:
+        """Set the parameters that the first E-step has, from the data if need be."""
+
+    @abstractmethod
+    def as_batch(self, data: Any) -> Batch:
+        """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
+
+    # --- with a Trainer --------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return None
+
+    def on_train_start(self) -> None:
+        loader = self.trainer.train_dataloader
+        assert loader is not None  # while it trains there is one
+        # of the zoo's loaders, or of torch's
+        self._data_size = getattr(loader, "n", None) or len(loader.dataset)
+        if not self.started:
+            strategy = self.trainer.strategy
+            if self.trainer.is_global_zero:
+                with torch.no_grad():
+                    self.start(strategy.batch_to_device(batch) for batch in loader)
+            started = strategy.broadcast({k: v.cpu() for k, v in self.state_dict().items()})
+            self.load_state_dict(started)
+            self.started.fill_(True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
+        if self.automatic_optimization:
+            return super().training_step(batch, batch_idx)
+        statistics = self._expectation(batch)
+        if self.kappa is not None:
+            self._stepwise(self._summed(statistics))
+        else:
+            _add(self._statistics, statistics)
+            # Before the validation of this epoch, which on_train_epoch_end would come after.
+            if self.trainer.is_last_batch:
+                total = self._summed(self._statistics)
+                self._log_likelihood(total)
+                self._maximization(total)
+                self._statistics = {}
+        return None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.kappa is not None:
+            checkpoint["em"] = {"statistics": self._statistics, "steps": self._steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.kappa is not None and "em" in checkpoint:
+            self._statistics = checkpoint["em"]["statistics"]
+            self._steps = checkpoint["em"]["steps"]
+
+    def _summed(self, statistics: Statistics) -> Statistics:
+        """The statistics of all processes."""
+        reduce = self.trainer.strategy.reduce
+        return {name: reduce(s, reduce_op="sum") for name, s in statistics.items()}
+
+    def _log_likelihood(self, statistics: Statistics) -> None:
+        value = statistics["log_likelihood"] / statistics["count"]
+        self.log("train/log_likelihood", value, prog_bar=True, rank_zero_only=False)
+
+    # --- both ways -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _expectation(self, batch: Batch) -> Statistics:
+        return {name: s.double() for name, s in self.expectation(batch).items()}
+
+    @torch.no_grad()
+    def _maximization(self, statistics: Statistics) -> None:
+        self.maximization(statistics)
+
+    def _stepwise(self, statistics: Statistics) -> None:
+        assert self.kappa is not None
+        self._log_likelihood(statistics)
+        self._steps += 1
+        rate = (self._steps + self.t0) ** -self.kappa if self._statistics else 1.0
+        for name, s in statistics.items():
+            mean = s / statistics["count"]
+            before = self._statistics.get(name, mean).to(mean.device)
+            self._statistics[name] = torch.lerp(before, mean, rate)
+        # of as many data as there are, which a prior is weighed against
+        n = self._data_size or 1
+        self._maximization({name: n * s for name, s in self._statistics.items()})
+
+    history: tuple[float, ...] = ()
+    """Mean log-likelihood before each M-step of the last `fit`, in nats per datum."""
+
+    def fit(
+        self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
+    ) -> Self:
+        """Fit to data in memory, without a Trainer, on the device and in the type of the model.
+
+        Args:
+            data: As the family takes it; for images and vectors, an array (N, *x_shape).
+            max_epochs: Number of EM iterations at the most.
+            tol: Stop when an iteration raises the log-likelihood of a datum by less, in nats.
+            batch_size: Data per E-step, to bound the memory; by default all.
+
+        Returns:
+            The model, in eval mode; `history` says how it went.
+
+        Raises:
+            ValueError: if the data do not fit the model.
+        """
+        batch = self.as_batch(data)
+        n = len(next(iter(batch.values())))
+        size = n if batch_size is None else batch_size
+        self._data_size = n
+        with torch.no_grad():
+            if not self.started:
+                self.start(_parts(batch, size))
+                self.started.fill_(True)
+            self.history = ()
+            for _ in range(max_epochs):
+                total: Statistics = {}
+                for part in _parts(batch, size):
+                    _add(total, self._expectation(part))
+                self.history += (float(total["log_likelihood"] / total["count"]),)
+                self.maximization(total)
+                if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
+                    break
+        return self.eval()
+
+
+def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:
+    for name, s in statistics.items():
+        total[name] = total[name] + s if name in total else s
+
+
+def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+    n = len(next(iter(batch.values())))
+    for start in range(0, n, size):
+        yield {name: value[start : start + size] for name, value in batch.items()}

@@ -540,7 +540,7 @@ def test_evaluate_measures_and_writes(capsys, model, tmp_path):
     assert {"elbo", "nll", "rate", "distortion", "active_units"} == metrics.keys()
     for name, metric in metrics.items():
         assert f"{name:<13} {metric['value']}" in printed
-        assert (metric["images"], metric["dataset"], metric["split"]) == (10, "FakeImages", "test")
+        assert (metric["count"], metric["dataset"], metric["split"]) == (10, "FakeImages", "test")
     assert (folder / "README.md").is_file()
 
 

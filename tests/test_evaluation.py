@@ -129,7 +129,7 @@ def test_evaluate_averages_over_all_images_and_is_reproducible():
     assert metrics["nll"]["value"] == pytest.approx(
         nll.item(), abs=5 * metrics["nll"]["monte_carlo_error"] + 1e-4
     )
-    assert metrics["nll"]["images"] == 25
+    assert metrics["nll"]["count"] == 25
     assert metrics["active_units"]["unit"] == "of 3 latent dimensions"
 
 

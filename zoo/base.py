@@ -44,6 +44,9 @@ class LatentVariableModel(LightningModule, ABC):
     task: ClassVar[str] = "unconditional-image-generation"
     """The Hub's name for what the family is used for."""
 
+    datum: ClassVar[str] = "image"
+    """What one x is: the noun of "nats/image"."""
+
     limits: ClassVar[str] = ""
     """What a user of any model of the family should not expect; sentences for cards."""
 
@@ -70,6 +73,10 @@ class LatentVariableModel(LightningModule, ABC):
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """What training minimises under "loss", and the named terms it is made of; scalars."""
+
+    def inputs(self, batch: Batch) -> Any:
+        """What the verbs take as x, out of a batch of a DataModule."""
+        return batch["image"]
 
     @abstractmethod
     def sample(self, n: int) -> Tensor:
@@ -266,6 +273,7 @@ class LatentVariableModel(LightningModule, ABC):
             "about": self.about,
             "tags": list(self.tags),
             "task": self.task,
+            "datum": self.datum,
             "limits": self.limits,
         }
 

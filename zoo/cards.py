@@ -150,7 +150,7 @@ def _prose(
     return [
         f"# {name}",
         f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters, a "
-        f"code of {latent} numbers for an image of {shape}."
+        f"code of {latent} numbers for an {facts.get('datum', 'image')} of {shape}."
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
         f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n'
@@ -164,7 +164,7 @@ def _prose(
         else ("The resolved recipe is `recipe.yaml` here." if recipe else ""),
         "## Metrics",
         _table(metrics) if metrics else "None measured yet: `zoo evaluate` measures them.",
-        "The standard error is that of the mean over test images. "
+        "The standard error is that of the mean over test examples. "
         f"`zoo verify {handle}` checks every file and measures every number again."
         if metrics
         else "",
@@ -187,14 +187,14 @@ def _band(name: str, metrics: list[dict[str, Any]]) -> str:
     quick = {m["name"]: m["quick"] for m in metrics if (m.get("quick") or {}).get("seeds")}
     if not quick:
         return ""
-    images = max(entry["images"] for entry in quick.values())
+    count = max(entry["count"] for entry in quick.values())
     samples = max(entry.get("importance_samples", 1) for entry in quick.values())
     rows = [
         f"- {metric}: " + ", ".join(f"{v} (seed {s})" for s, v in sorted(entry["seeds"].items()))
         for metric, entry in quick.items()
     ]
     return (
-        f"Trained with several seeds, measured on the first {images:,} test images with k = "
+        f"Trained with several seeds, measured on the first {count:,} of the test set with k = "
         f"{samples}; `zoo reproduce {name}` trains again and compares:\n\n" + "\n".join(rows)
     )
 
@@ -238,7 +238,7 @@ def _table(metrics: list[dict[str, Any]]) -> str:
 
 
 def _row(m: dict[str, Any]) -> str:
-    data = f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']}"
+    data = f"{m['dataset']} {m['split']}, {m['count']:,} examples, seed {m['seed']}"
     cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
     return f"| {' | '.join(map(str, cells))} |"
 

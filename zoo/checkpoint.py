@@ -47,7 +47,7 @@ class Config:
         init_args: Its constructor arguments, plain JSON values.
         data: The DataModule that prepared the inputs, as `class_path` and `init_args`.
         summary: Facts for listings and cards: `latent_shape`, `parameters`, `verbs`, and what the
-            family says of itself: `about`, `tags`, `task`, `limits`.
+            family says of itself: `about`, `tags`, `task`, `datum`, `limits`.
         sha256: Hash of each binary file.
         license: Licence of the weights, an SPDX identifier in lower case.
         base_model: Name of the checkpoint that this one was fine-tuned from.
@@ -79,6 +79,7 @@ _SUMMARY: dict[str, type] = {
     "about": str,
     "tags": list,
     "task": str,
+    "datum": str,
     "limits": str,
 }
 

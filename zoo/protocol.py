@@ -1,6 +1,6 @@
 """How a number of a card is measured: on which data, how much of it, with which seed.
 
-A metric of metrics.json states its protocol beside its value: dataset, split, number of images,
+A metric of metrics.json states its protocol beside its value: dataset, split, number of examples,
 seed and samples. Most have a `quick` value, too, of a protocol that takes seconds.
 """
 
@@ -18,17 +18,17 @@ class Protocol(NamedTuple):
     """What has to be equal for two numbers to be comparable.
 
     Args:
-        samples: Importance samples per image for the NLL.
-        images: At most so many images, the first of the test set; by default all.
+        samples: Importance samples per datum for the NLL.
+        limit: At most so many examples, the first of the test set; by default all.
         seed: Seed of all draws.
     """
 
     samples: int = 5000
-    images: int | None = None
+    limit: int | None = None
     seed: int = 0
 
 
-QUICK = Protocol(samples=200, images=1000)
+QUICK = Protocol(samples=200, limit=1000)
 """What `--quick` measures; a card's own quick values were measured like this."""
 
 
@@ -47,7 +47,7 @@ def measure(
         DataError: if its files are missing or damaged.
     """
     module = data_module(model, dataset)
-    batches = held_out(module, protocol.images)
+    batches = held_out(module, protocol.limit)
     found = evaluate(model, batches, protocol.samples, protocol.seed)
     for metric in found:
         metric |= {"dataset": type(module).__name__, "split": "test"}
@@ -58,7 +58,7 @@ def with_quick_values(
     metrics: list[dict[str, Any]], quick: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Put beside each metric its value under the quick protocol."""
-    kept = ("value", "standard_error", "monte_carlo_error", "images", "importance_samples")
+    kept = ("value", "standard_error", "monte_carlo_error", "count", "importance_samples")
     values = {m["name"]: {key: m[key] for key in kept if key in m} for m in quick}
     return [{**m, "quick": values[m["name"]]} if m["name"] in values else m for m in metrics]
 
@@ -95,9 +95,9 @@ def held_out(
     """Batches of the test set, with a progress bar.
 
     Args:
-        module: Where the images come from.
-        limit: Only the first so many images.
-        batch_size: Images in a batch.
+        module: Where the data come from.
+        limit: Only the first so many examples.
+        batch_size: Examples in a batch.
     """
     from rich.console import Console
     from rich.progress import track
@@ -115,7 +115,7 @@ def held_out(
     for batch in progress:
         if left is not None:
             batch = {key: value[:left] for key, value in batch.items()}
-            left -= len(batch["image"])
+            left -= len(next(iter(batch.values())))
         yield batch
         if left == 0:
             return

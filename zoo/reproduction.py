@@ -129,7 +129,7 @@ def _own(stated: list[dict[str, Any]]) -> tuple[int, int, int]:
     """Samples, images and seed of the card's NLL."""
     for metric in stated:
         if metric["name"] == "nll":
-            return metric["importance_samples"], metric["images"], metric["seed"]
+            return metric["importance_samples"], metric["count"], metric["seed"]
     raise ZooError("the card states no nll; leave out --full.")
 
 

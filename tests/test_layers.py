@@ -24,9 +24,9 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
         "cards",
     },
     {"base"},
-    {"plots", "models", "evaluation", "callbacks"},
+    {"plots", "sheet", "models", "evaluation", "callbacks"},
     {"pretrained"},
-    {"fit"},
+    {"fit", "data"},
     {"cli", "demo"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

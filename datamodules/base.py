@@ -62,7 +62,9 @@ class DataModule(LightningDataModule, ABC):
     @classmethod
     @abstractmethod
     def inventory(cls, root: str | None = None) -> Inventory | dict[str, Inventory]:
-        """Return what of the data set is on disk, by source where there are several.
+        """Return what of the data set is on disk.
+
+        A set with an argument `source` gives an inventory for each of its values.
 
         Args:
             root: As in the constructor.

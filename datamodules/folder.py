@@ -83,7 +83,7 @@ class ImageFolder(ImageDataModule):
             return Inventory(None, missing=("a folder of yours",), remedy=remedy)
         folder = Path(root).expanduser()
         if not folder.is_dir():
-            return Inventory(folder, missing=(folder.name,), remedy=remedy)
+            return Inventory(None, missing=(str(folder),), remedy=remedy)
         return Inventory(folder, found=(folder.name,))
 
     def label_name(self, label: int) -> str:

@@ -141,7 +141,7 @@ def test_preview_draws_the_examples(said, tmp_path):
         (["MNIST", "--set", "root=/nowhere"], "MNIST: /nowhere/MNIST/raw lacks"),
         (["Sequences"], "Sequences needs its argument path; add --set path=VALUE"),
         (["ImageFolder"], "ImageFolder needs its argument root; add --set root=VALUE"),
-        (["ImageFolder", "--set", "root=/nowhere"], "ImageFolder: /nowhere lacks nowhere: give"),
+        (["ImageFolder", "--set", "root=/nowhere"], "ImageFolder: needs /nowhere: give root"),
         (["Sequences", "--set", "path=/nowhere.csv"], "/nowhere.csv is not there"),
         (["Digits", "--set", "size"], "--set size is no KEY=VALUE"),
         (["Digits", "--set", "=3"], "--set =3 is no KEY=VALUE"),
@@ -274,6 +274,10 @@ def test_cells_stand_in_rows_that_fit_the_page():
     assert many.height == 3 * (one.height - 10) + 10
     mixed = sheet([Example(torch.zeros(1, 28, 28, dtype=torch.uint8), "0"), Example(None, "zero")])
     assert mixed.height > one.height
+
+
+def test_accents_are_left_out_as_the_font_lacks_them():
+    assert wrap("Élan, 1\u20132 \u2014 crêpe", 340, 9, FONT) == ["Elan, 1-2 - crepe"]
 
 
 def test_odd_characters_are_drawn_as_something():

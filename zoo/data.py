@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+import datamodules
 from datamodules.base import DataModule
 from datamodules.cache import Inventory
-from datamodules.shelf import Entry, entries
+from datamodules.shelf import Entry, entries, entry
 from zoo.checkpoint import write_atomically
 from zoo.errors import ZooError, nearest
 from zoo.explain import explain
@@ -38,14 +39,13 @@ def run(name: str | None, settings: Sequence[str], preview: Path | None, n: int 
     if name is None:
         if settings or preview is not None or n is not None:
             raise ZooError("--set, --preview and -n are about one data set; name it.")
-        for known, shelved in entries().items():
-            print("\n".join(_lines(known, shelved)))
+        for each, shelved in entries().items():
+            print("\n".join(_lines(each, shelved)))
         return
-    known_sets = entries()
-    if name not in known_sets:
-        raise ZooError(f"there is no data set {name!r}; {nearest(name, known_sets)}")
+    if name not in datamodules.__all__:
+        raise ZooError(f"there is no data set {name!r}; {nearest(name, datamodules.__all__)}")
     _check_preview(preview, n)
-    shelved = known_sets[name]
+    shelved = entry(name)
     values = _split(settings)
     module = _built(name, shelved.module, values)
     if values.keys() <= SHELVED:
@@ -140,8 +140,8 @@ def _check_files(name: str, module: DataModule, values: Mapping[str, str]) -> No
     """
     inventory = module.inventory(values.get("root"))
     if isinstance(inventory, dict):
-        default: Any = signature(type(module)).parameters["source"].default
-        inventory = inventory[values.get("source", default)]
+        source = str(getattr(module, "source", ""))
+        inventory = inventory.get(source, Inventory(None))
     if inventory.missing:
         raise ZooError(f"{name}: {_state(inventory)}.")
 

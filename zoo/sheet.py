@@ -1,6 +1,7 @@
 """A page of examples: each picture with its label, caption, factors or words below it."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,7 @@ FONT_SIZE, LINE = 13, 17
 TEXT_WIDTH = 360  # of a cell that is all text
 LINES_BELOW, LINES_ALONE = 6, 14
 MOST_CHARACTERS = 3000
+DASHES = str.maketrans("\u2013\u2014", "--")
 WHITE, PAPER, INK = (255, 255, 255), (240, 240, 240), (0, 0, 0)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -80,8 +82,14 @@ def _write(cell: Image.Image, lines: list[str], left: int, top: int, font: Font)
         draw.text((left, top + i * LINE), line, fill=INK, font=font)
 
 
+def _plain(text: str) -> str:
+    """Without accents and long dashes, as the built-in font has hardly any."""
+    letters = unicodedata.normalize("NFKD", text.translate(DASHES))
+    return "".join(c for c in letters if not unicodedata.combining(c))
+
+
 def wrap(text: str, width: int, most: int, font: Font) -> list[str]:
-    """Break a text into lines, at spaces where it can be.
+    """Break a text into lines, at spaces where it can be, and leave out accents.
 
     Args:
         text: The text; its own line breaks are kept.
@@ -90,7 +98,7 @@ def wrap(text: str, width: int, most: int, font: Font) -> list[str]:
         font: What it is written in.
     """
     lines: list[str] = []
-    for paragraph in text[:MOST_CHARACTERS].splitlines():
+    for paragraph in _plain(text[:MOST_CHARACTERS]).splitlines():
         lines.append("")
         for word in paragraph.split():
             joined = f"{lines[-1]} {word}".lstrip()

@@ -56,7 +56,8 @@ def test_labels_have_their_names(made, tmp_path):
 
 def test_a_folder_of_pictures_names_its_classes(tmp_path):
     assert ImageFolder.inventory().missing
-    assert ImageFolder.inventory(str(tmp_path / "nowhere")).missing == ("nowhere",)
+    nowhere = str(tmp_path / "nowhere")
+    assert ImageFolder.inventory(nowhere).missing == (nowhere,)
     for name, grey in (("cats", 10), ("dogs", 200)):
         (tmp_path / name).mkdir()
         for i in range(4):

@@ -447,3 +447,16 @@ def test_every_unit_of_a_batch_is_within_the_vocabulary(ewt):
         assert batch["tokens"].max() < len(data.vocabulary)
         total += int(batch["mask"].sum())
     assert total == 25147
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_batches_on_the_accelerator_are_those_on_the_cpu():
+    data = FakeTaggedText(n=40)
+    data.setup()
+    for device in ("cuda", "cpu"):  # the flat items follow their rows
+        loader = Batches(data.tensors("train"), 16, finish=data.finish("train"), device=device)
+        plain = Batches(data.tensors("train"), 16, finish=data.finish("train"))
+        for batch, expected in zip(loader, plain, strict=True):
+            assert all(batch[key].device.type == device for key in expected)
+            assert all(torch.equal(batch[key].cpu(), expected[key]) for key in expected)

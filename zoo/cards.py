@@ -1,5 +1,6 @@
 """Model cards: README.md of a checkpoint folder, written from its other files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,9 +154,7 @@ def _prose(
         f"code of {latent} numbers for an {facts.get('datum', 'image')} of {shape}."
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
-        f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n'
-        "x = model.sample(16)  # images in [0, 1]\n"
-        "z = model.encode(x)\nlog_p = zoo.log_likelihood(model, x, samples=10)\n```",
+        f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n{_usage(facts)}```',
         "## Training data",
         data.source + _inputs(config),
         "## Training",
@@ -180,6 +179,19 @@ def _prose(
         "## Licence",
         f"Weights: {config.license}. The training data has its own licence, named above.",
     ]
+
+
+def _usage(facts: Mapping[str, Any]) -> str:
+    """Lines of code that use the verbs that the family has."""
+    verbs, image = facts.get("verbs", ()), facts.get("datum", "image") == "image"
+    lines = ["x = model.sample(16)" + "  # images in [0, 1]" * image]
+    if "encode" in verbs:
+        lines.append("z = model.encode(x)")
+    if "log_prob" in verbs:
+        lines.append("log_p = model.log_prob(x)  # nats, exactly")
+    elif {"prior", "posterior", "likelihood"} <= {*verbs}:
+        lines.append("log_p = zoo.log_likelihood(model, x, samples=10)  # nats, a lower bound")
+    return "".join(line + "\n" for line in lines)
 
 
 def _band(name: str, metrics: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,8 @@ Split = Literal["train", "val", "test"]
 # Streams of the seeded generators, one for each thing that is drawn once.
 SPLIT, SHAPES = 900_000, 900_001
 PIXELS: dict[Split, int] = {"train": 900_002, "val": 900_003, "test": 900_004}
+# The first stream of those that are for things drawn anew in each epoch, beside its order.
+DRAWS = 910_000
 
 
 def check_at_least(low: int, **values: int) -> None:
@@ -22,6 +25,17 @@ def check_at_least(low: int, **values: int) -> None:
     for name, value in values.items():
         if value < low:
             raise ValueError(f"{name} is {value}, but must be at least {low}.")
+
+
+def check_one_of(known: Sequence[str], **values: str) -> None:
+    """Raise a ValueError that names the first value that is not known, and the nearest that is."""
+    for name, value in values.items():
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"{name} is {value!r}, but must be one of {', '.join(known)}; "
+                f"did you mean {near[0]!r}?"
+            )
 
 
 class DataModule(LightningDataModule, ABC):
@@ -80,6 +94,12 @@ class DataModule(LightningDataModule, ABC):
     def _batches(self, split: Split, *, shuffle: bool) -> Batches:
         if not self.splits:
             raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for a loader.")
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
+        return self.loader(split, shuffle=shuffle, rank=rank, world_size=world_size)
+
+    def loader(self, split: Split, *, shuffle: bool, rank: int, world_size: int) -> Batches:
+        """Return the loader of one process's share of a split."""
         tensors = self.tensors(split)
         return Batches(
             tensors,
@@ -87,8 +107,8 @@ class DataModule(LightningDataModule, ABC):
             finish=self.finish(split),
             shuffle=shuffle,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=rank,
+            world_size=world_size,
             device=self._device(sum(t.nbytes for t in tensors.values())),
         )
 
@@ -121,13 +141,7 @@ class ImageDataModule(DataModule, ABC):
         seed: int,
     ) -> None:
         super().__init__(batch_size, seed)
-        known = get_args(Binarization)
-        if binarization not in known:
-            near = difflib.get_close_matches(str(binarization), known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"binarization is {binarization!r}, but must be one of {', '.join(known)}; "
-                f"did you mean {near[0]!r}?"
-            )
+        check_one_of(get_args(Binarization), binarization=binarization)
         self._x_shape = x_shape
         self.binarization = binarization
 

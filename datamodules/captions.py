@@ -12,7 +12,8 @@ from datamodules import coco, emoji, flickr8k
 from datamodules.base import DRAWS, DataModule, Split, check_at_least, check_one_of
 from datamodules.cache import Example, Inventory, data_dir
 from datamodules.loader import Batches, scaled, seeded
-from datamodules.pairs import Pairs
+from datamodules.pairs import Pairs, at_size, check_memory
+from datamodules.scenes import SIDE, factor_sizes, scenes
 from datamodules.tokenizer import SMALLEST, Tokenizer, token_mask, trained
 
 Source = Literal["scenes", "emoji", "flickr8k", "coco"]
@@ -76,7 +77,7 @@ class Paired:
 class Captions(DataModule):
     """Colour pictures and captions, from one of several sources.
 
-    - `scenes`: simple shapes and what is where, drawn by this package without any files;
+    - `scenes`: one shape each, see `datamodules.scenes`; drawn, so that no files are needed;
     - `emoji`: see `datamodules.emoji`;
     - `flickr8k`: see `datamodules.flickr8k`;
     - `coco`: see `datamodules.coco`.
@@ -111,7 +112,8 @@ class Captions(DataModule):
         eval_captions: "first" or "all": which captions of a picture to validate and test with.
         skin_tones: emoji: whether to keep pictures that differ from others by skin tone only.
         n: scenes: how many to train with; there are an eighth as many to validate and to test each.
-        level: scenes: how complex they are, from 1 to 3.
+        level: scenes: how many of shape, size, colour, position and background their captions say,
+            from 1 to 5; the others are the same in all scenes.
     """
 
     tokenizer: Tokenizer
@@ -130,12 +132,13 @@ class Captions(DataModule):
         eval_captions: EvalCaptions = "first",
         skin_tones: bool = False,
         n: int = 8000,
-        level: int = 1,
+        level: int = 5,
     ) -> None:
         super().__init__(batch_size, seed)
         check_one_of(get_args(Source), source=source)
         check_one_of(get_args(EvalCaptions), eval_captions=eval_captions)
-        check_at_least(1, size=size, n=n, level=level)
+        check_at_least(1, size=size, n=n)
+        factor_sizes(level)  # refuses a level that there is not
         check_at_least(2, max_length=max_length)
         check_at_least(SMALLEST, vocab_size=vocab_size)
         self.source = source
@@ -242,7 +245,7 @@ class Captions(DataModule):
             case "coco":
                 return coco.read_coco(folder, self.size, self.seed)
             case "scenes":
-                raise NotImplementedError
+                return read_scenes(self.n, self.level, self.size, self.seed)
 
 
 class Turns:
@@ -267,6 +270,21 @@ class Turns:
         return {"row": self.first + drawn % self.count}
 
 
+def read_scenes(n: int, level: int, size: int, seed: int) -> dict[Split, Pairs]:
+    """Draw the scenes of all splits, each split from a seed of its own.
+
+    There are at most 240 kinds of scenes, which all splits share; within its kind each is another.
+    """
+    splits: dict[Split, Pairs] = {}
+    for k, split in enumerate(get_args(Split)):
+        n_split = n if split == "train" else max(1, n // 8)
+        check_memory(3 * max(SIDE, size) ** 2 * n_split, f"{n_split:,} scenes")
+        image, captions, _ = scenes(n_split, level, 3 * seed + k)
+        names = [f"scene {i}" for i in range(n_split)]
+        splits[split] = Pairs(at_size(image, size), captions, names)
+    return splits
+
+
 def tokenised(
     tokenizer: Tokenizer, text: dict[Split, list[str]], max_length: int
 ) -> dict[Split, Table]:
@@ -274,8 +292,8 @@ def tokenised(
     ids, mask = tokenizer.encode(list(chain.from_iterable(text.values())), max_length)
     ids = ids.to(torch.int16 if tokenizer.vocab_size <= 2**15 else torch.int32)
     sizes = [len(captions) for captions in text.values()]
-    parts = zip(text.items(), ids.split(sizes), mask.sum(1).split(sizes), strict=True)
-    return {split: Table(rows, lengths, some) for (split, some), rows, lengths in parts}
+    parts = zip(text, torch.split(ids, sizes), torch.split(mask.sum(1), sizes), strict=True)
+    return {split: Table(rows, lengths, text[split]) for split, rows, lengths in parts}
 
 
 def folder_of(root: str | None) -> Path:

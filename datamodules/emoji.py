@@ -123,12 +123,13 @@ def read_images(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            (n, *shape), dtype = read_header(archive, "images.npy")
-            if shape != [SIDE, SIDE, 3] or dtype != np.uint8:
-                raise ValueError(f"images are {dtype} {(n, *shape)}, not uint8 (N, 64, 64, 3)")
-            named, dtype = read_header(archive, "file_names.npy")
-            if named != (n,) or dtype.kind != "U":
-                raise ValueError(f"file_names are {dtype} {named}, not {n} texts")
+            shape, dtype = read_header(archive, "images.npy")
+            if shape[1:] != (SIDE, SIDE, 3) or dtype != np.uint8:
+                raise ValueError(f"images are {dtype} {shape}, not uint8 (N, 64, 64, 3)")
+            n = shape[0]
+            shape, dtype = read_header(archive, "file_names.npy")
+            if shape != (n,) or dtype.kind != "U":
+                raise ValueError(f"file_names are {dtype} {shape}, not {n} texts")
         check_memory(n * SIDE * SIDE * 3 + n * dtype.itemsize, f"the pictures of {path}")
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["images"], arrays["file_names"].tolist()

@@ -71,9 +71,19 @@ def first(names: Sequence[str], n: int = 3) -> str:
 
 
 def tidy(captions: dict[str, list[str]], passed: PassedOver) -> dict[str, list[str]]:
-    """Trim captions, and leave out empty ones, what a picture has twice, and what has none left."""
+    """Trim captions, and leave out empty ones, what a picture has twice, and what has none left.
+
+    Raises:
+        DataError: If a caption has a lone surrogate.
+    """
     kept = {}
     for name, texts in captions.items():
+        for text in texts:
+            if not encodable(text):
+                raise DataError(
+                    f"{passed.place} has for {name} the caption {text[:60]!r}, which has a lone "
+                    "surrogate and is no text: put a good copy there."
+                )
         trimmed = [text.strip() for text in texts]
         full = [text for text in trimmed if text]
         unique = list(dict.fromkeys(full))
@@ -179,12 +189,22 @@ def check_splits(splits: dict[Split, Pairs], place: Path, remedy: str) -> None:
 
 def check_name(name: str, place: str) -> str:
     """Return the name of a picture, if it is that of a file in the folder of pictures."""
-    if name in ("", ".", "..") or any(letter in name for letter in '/\\:\0"\n'):
+    strange = not encodable(name) or any(letter in name for letter in '/\\:\0"\n')
+    if strange or name in ("", ".", ".."):
         raise DataError(
             f"{place} names the picture {name[:80]!r}, which is no plain file name: put a good "
             "copy there."
         )
     return name
+
+
+def encodable(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: JSON can spell half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def files_in(folder: Path, remedy: str) -> set[str]:

@@ -17,10 +17,11 @@ from PIL import Image
 from datamodules import Captions, pairs
 from datamodules.cache import DataError
 from datamodules.captions import Turns
+from datamodules.scenes import all_factors, draw, parse
 from datamodules.tokenizer import BOS, EOS, PAD, Tokenizer
 
-NUMBERS = "zero one two three four five six seven eight nine".split()
-KINDS = "square box block field patch".split()
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+KINDS = ["square", "box", "block", "field", "patch"]
 
 
 def photo(path, number):
@@ -550,6 +551,114 @@ def test_examples_are_training_pictures_with_their_first_captions(tmp_path):
     assert len(data.examples(1000)) == 18
 
 
+# --- scenes, which need no files -----------------------------------------------------------------
+
+
+def drawn(**args):
+    return load(args.pop("root"), "scenes", **{"n": 64, "size": 64, **args})
+
+
+@pytest.mark.parametrize("level", [1, 5])
+def test_scenes_come_with_captions_that_say_what_is_there(tmp_path, level):
+    data = drawn(root=tmp_path, level=level, batch_size=64)
+    assert [len(rows["image"]) for rows in data.splits.values()] == [64, 8, 8]
+    for split, rows in data.splits.items():
+        text = data.tables[split].text
+        for first, n in zip(rows["first"].tolist(), rows["count"].tolist(), strict=True):
+            factors = {tuple(parse(caption).tolist()) for caption in text[first : first + n]}
+            assert len(factors) == 1
+            assert len(factors.pop()) == level
+    batch = next(iter(data.train_dataloader()))
+    spoken = data.tokenizer.decode(batch["caption"])
+    said_again = [parse(text).tolist() for text in spoken]
+    assert said_again == [parse(text).tolist() for text in batch["text"]]
+    # The picture is most like the undisturbed scene of the factors that its caption says. A small
+    # one that is moved may be more like another shape: 96.3 % of 1,024 are right at level 5, so
+    # that 64 have a standard error of 2.4 %; by chance it would be one in 240.
+    kinds = all_factors(level)
+    nearest = torch.cdist(batch["image"].flatten(1), draw(kinds).flatten(1) / 255).argmin(1)
+    right = (kinds[nearest] == torch.tensor(said_again)).all(1).float().mean()
+    assert right == 1 if level == 1 else right > 0.963 - 4 * 0.024
+
+
+def test_scenes_follow_the_seed_and_none_is_in_two_splits(tmp_path):
+    images = [drawn(root=tmp_path, seed=seed).splits for seed in (0, 0, 1)]
+    every = [torch.cat([rows["image"] for rows in splits.values()]) for splits in images]
+    assert torch.equal(every[0], every[1])
+    both = torch.cat([every[0], every[2]])
+    assert len(torch.unique(both.flatten(1), dim=0)) == 160
+
+
+def test_scenes_of_other_sizes(tmp_path):
+    small, large = (drawn(root=tmp_path, size=size, n=8) for size in (16, 64))
+    shrunk = torch.nn.functional.avg_pool2d(large.splits["train"]["image"].float(), 4)
+    # bicubic resizing and the mean over squares differ at edges only
+    assert (shrunk - small.splits["train"]["image"]).abs().mean() < 4
+
+
+# --- real files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "sizes", "captions"),
+    [("emoji", [1312, 149, 189], 11_229), ("flickr8k", [753, 113, 125], 4955)],
+)
+def test_real_captions(real_captions, source, sizes, captions):
+    data = load(real_captions(source), source, size=64, batch_size=128)
+    assert [len(rows["image"]) for rows in data.splits.values()] == sizes
+    assert count(data) == captions
+    for split, table in data.tables.items():
+        assert data.tokenizer.decode(table.ids) == [
+            " ".join(text.lower().split()) for text in table.text
+        ]
+        assert torch.equal(table.lengths, (table.ids != PAD).sum(1))
+        first, n = data.splits[split]["first"], data.splits[split]["count"]
+        assert torch.equal(first, n.cumsum(0) - n)
+        assert first[-1] + n[-1] == len(table.text)
+    for batch in (*data.train_dataloader(), *data.test_dataloader()):
+        assert torch.equal(batch["mask"].sum(1), batch["lengths"])
+        assert torch.equal(batch["mask"], batch["caption"] != PAD)
+    names = flat(data.names.values())
+    assert len(names) == len(set(names)) == sum(sizes)
+
+
+def test_real_flickr8k_leaves_out_what_the_official_split_does(real_captions):
+    root = real_captions("flickr8k")
+    data = load(root, "flickr8k", eval_captions="all")
+    photos = {path.name for path in (root / "flickr8k" / "Images").iterdir()}
+    assert len(photos) == 1000
+    with open(root / "flickr8k" / "splits.csv", newline="") as file:
+        none = {row["image"] for row in csv.DictReader(file) if row["official_split"] == "none"}
+    assert len(none) == 9
+    assert set(flat(data.names.values())) == photos - none
+    with open(root / "flickr8k" / "captions.txt", newline="") as file:
+        rows = [(row["image"], row["caption"]) for row in csv.DictReader(file)]
+    assert len(rows) == 5000
+    seen = [
+        (data.names["test"][picture], text)
+        for batch in data.test_dataloader()
+        for picture, text in zip(batch["picture"].tolist(), batch["text"], strict=True)
+    ]
+    assert seen == sorted((r for r in rows if r[0] in data.names["test"]), key=lambda r: r[0])
+
+
+def test_real_emoji_keep_families_together(real_captions):
+    root = real_captions("emoji")
+    data = load(root, "emoji", size=64, skin_tones=True)
+    assert [len(rows["image"]) for rows in data.splits.values()] == [2827, 269, 434]
+    rows = json.loads((root / "emoji" / "captions.json").read_text())
+    family = {row["image"]: row["family"] for row in rows}
+    families = [{family[file] for file in names} for names in data.names.values()]
+    assert sum(map(len, families)) == len(set.union(*families)) == 1541
+    captions = {row["image"]: row["captions"] for row in rows}
+    with np.load(root / "emoji" / "images_64.npz") as arrays:
+        images, order = arrays["images"], arrays["file_names"].tolist()
+    for split, names in data.names.items():
+        assert data.tables[split].text == flat(captions[file] for file in names)
+        theirs = images[[order.index(file) for file in names]]
+        assert np.array_equal(data.splits[split]["image"].permute(0, 2, 3, 1).numpy(), theirs)
+
+
 # --- damage: what is passed over, counted and named ----------------------------------------------
 
 
@@ -928,7 +1037,7 @@ COCO_DAMAGE = {
     ),
     "surrogate": (
         change_table(["annotations", 3, "caption"], "half \ud83d"),
-        r"captions_train2017\.json .* lone surrogate",
+        r"coco has for 01.\.jpg the caption 'half .*ud83d', which has a lone surrogate",
     ),
     "no pictures": (
         lambda folder: [shutil.rmtree(folder / part) for part in ("train2017", "val2017")],
@@ -1049,7 +1158,10 @@ EMOJI_DAMAGE = {
         r"captions\.json does not list the pictures of images_64\.npz in their order",
     ),
     "fewer rows": (change_rows(lambda rows: rows[:-1]), "does not list the pictures of images_64"),
-    "surrogate": (change_row(0, captions=["half \ud83d"]), r"captions\.json .* lone surrogate"),
+    "surrogate": (
+        change_row(0, captions=["half \ud83d"]),
+        r"emoji has for emoji_00\.png the caption 'half .*ud83d', which has",
+    ),
     "no test": (
         change_rows(lambda rows: [row | {"split": "train"} for row in rows]),
         "no readable picture with a caption for val and test: put good copies there",
@@ -1108,6 +1220,7 @@ def test_free_memory_is_less_than_there_is():
         ({"eval_captions": "al"}, "eval_captions is 'al', .* did you mean 'all'"),
         ({"size": 0}, "size is 0"),
         ({"n": 0}, "n is 0"),
+        ({"level": 6}, "level is 6, but must be 1 to 5"),
         ({"vocab_size": 100}, "vocab_size is 100, but must be at least 260"),
         ({"max_length": 1}, "max_length is 1, but must be at least 2"),
         ({"batch_size": 0}, "batch_size is 0"),

@@ -82,6 +82,8 @@ class Captions(DataModule):
     - `flickr8k`: see `datamodules.flickr8k`;
     - `coco`: see `datamodules.coco`.
 
+    Batches of all sources have the same keys, so that a few scenes can stand in for the others.
+
     Batches hold `image` float32 (B, 3, size, size) in [0, 1]; `caption` int64 (B, L), token ids
     from a begin to an end token, padded to the longest in the batch; `mask` bool (B, L), true at
     tokens; `lengths` int64 (B,); `text`, the B captions; `picture` int64 (B,), which picture of the

@@ -12,7 +12,6 @@ direction, together, as they differ in a few pixels and one word.
 """
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -135,10 +134,10 @@ def read_images(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
             return arrays["images"], arrays["file_names"].tolist()
     except FileNotFoundError as error:
         raise DataError(f"{path} is not there: {REMEDY}.") from error
-    except (
-        zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError
-    ) as error:  # fmt: skip
-        reason = str(error).strip("'\"").rstrip(".")
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise almost anything on a damaged file
+        reason = " ".join(str(error).split()).strip("'\".") or type(error).__name__
         raise DataError(f"{path} is damaged ({reason}): put a good copy there.") from error
 
 

@@ -116,14 +116,21 @@ def read_csv(path: Path, header: list[str]) -> list[tuple[str, str]]:
         if not line.strip():
             continue
         try:
-            name, value = next(csv.reader([line], strict=True))
-        except (csv.Error, ValueError) as error:
-            raise DataError(
-                f"Line {number} of {path} is not a row of {' and '.join(header)} ({error}): quote "
-                'what holds a comma, as in a.jpg,"A dog , running".'
-            ) from error
-        rows.append((name.strip(), value))
+            fields = next(csv.reader([line], strict=True))
+        except csv.Error as error:
+            raise bad_row(path, number, header, str(error)) from error
+        if len(fields) != 2:
+            raise bad_row(path, number, header, f"it has {len(fields)} columns")
+        rows.append((fields[0].strip(), fields[1]))
     return rows
+
+
+def bad_row(path: Path, number: int, header: list[str], why: str) -> DataError:
+    """Return the error for a line that is not a row of the table."""
+    return DataError(
+        f"Line {number} of {path} is not a row of {' and '.join(header)} ({why}): correct it, with "
+        "double quotes around a value that holds a comma."
+    )
 
 
 def read_tokens(path: Path) -> list[tuple[str, int, str]]:

@@ -888,7 +888,7 @@ FLICKR_DAMAGE = {
     "header alone": (lines("captions.txt", lambda rows: rows[:1]), "no readable picture"),
     "unquoted comma": (
         swap("captions.txt", f'"{describe(0, 1)}"', "a dog , running"),
-        r"Line 3 of .*captions\.txt is not a row of image and caption \(.*\): quote",
+        r"Line 3 of .*captions\.txt is not a row of image and caption \(it has 3 columns\)",
     ),
     "open quote": (
         swap("captions.txt", f'"{describe(0, 1)}"', f'"{describe(0, 1)}'),

@@ -15,6 +15,7 @@ tokens for it. For the same reason the first word carries a space before it like
 import hashlib
 import json
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -172,7 +173,8 @@ class Tokenizer:
         Args:
             texts: B texts.
             max_length: The most tokens a row may have, at least 2. What is too long loses its last
-                tokens but the end token, and a warning counts such texts.
+                tokens but the end token, be it within a word or letter, and a warning counts such
+                texts.
 
         Returns:
             The ids, int64 (B, L), each row begins with `BOS`, ends with `EOS` and is padded with
@@ -184,25 +186,28 @@ class Tokenizer:
         check_text(texts)
         if max_length is not None:
             check_at_least(2, max_length=max_length)
-        rows: list[list[int]] = []
-        for start in range(0, len(texts), CHUNK):
-            encoded = self._bpe.encode_batch_fast(list(texts[start : start + CHUNK]))
-            rows += [row.ids for row in encoded]
-        if max_length is not None:
-            long = [i for i, row in enumerate(rows) if len(row) > max_length]
-            for i in long:
-                rows[i] = [*rows[i][: max_length - 1], EOS]
-            if long:
-                warnings.warn(
-                    f"{len(long)} of {len(rows)} captions have more than {max_length} tokens and "
-                    f"were cut to as many, the first being {texts[long[0]][:60]!r}; a larger "
-                    "max_length keeps them.",
-                    stacklevel=2,
-                )
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        mask = token_mask(lengths)
+        most = sys.maxsize if max_length is None else max_length
+        lengths: list[int] = []
+        flat: list[Tensor] = []
+        long: list[str] = []
+        for start in range(0, len(texts), CHUNK):  # bounds the memory that lists of numbers take
+            some = list(texts[start : start + CHUNK])
+            rows = [row.ids for row in self._bpe.encode_batch_fast(some)]
+            long += [text for text, row in zip(some, rows, strict=True) if len(row) > most]
+            rows = [row if len(row) <= most else [*row[: most - 1], EOS] for row in rows]
+            lengths += map(len, rows)
+            flat.append(torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int32))
+        if long:
+            warnings.warn(
+                f"{len(long):,} of {len(texts):,} captions have more than {most} tokens and were "
+                f"cut to as many, the first being {long[0][:60]!r}; a larger max_length keeps "
+                "them.",
+                stacklevel=2,
+            )
+        mask = token_mask(torch.tensor(lengths, dtype=torch.int64))
         ids = torch.full(mask.shape, PAD)
-        ids[mask] = torch.tensor(list(chain.from_iterable(rows)), dtype=torch.int64)
+        if flat:
+            ids[mask] = torch.cat(flat).long()
         return ids, mask
 
     def decode(self, ids: Tensor) -> list[str]:

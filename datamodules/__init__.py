@@ -1,6 +1,7 @@
 """Data for the zoo: LightningDataModules whose batches are dicts of tensors."""
 
 from datamodules.bag_of_words import BagOfWords
+from datamodules.captions import Captions
 from datamodules.digits import Digits
 from datamodules.fake import FakeImages
 from datamodules.fake_texts import FakeBagOfWords, FakeTaggedText
@@ -12,6 +13,7 @@ from datamodules.tagged_text import TaggedText
 __all__ = [
     "MNIST",
     "BagOfWords",
+    "Captions",
     "Digits",
     "FakeBagOfWords",
     "FakeImages",

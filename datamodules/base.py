@@ -17,6 +17,8 @@ Split = Literal["train", "val", "test"]
 # Streams of the seeded generators, one for each thing that is drawn once.
 SPLIT, SHAPES = 900_000, 900_001
 PIXELS: dict[Split, int] = {"train": 900_002, "val": 900_003, "test": 900_004}
+# The first stream of those that are for things drawn anew in each epoch, beside its order.
+DRAWS = 910_000
 
 
 def check_at_least(low: int, **values: int) -> None:
@@ -123,6 +125,12 @@ class DataModule(LightningDataModule, ABC):
 
     def _batches(self, split: Split, *, shuffle: bool) -> Batches:
         self._check_setup()
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
+        return self.loader(split, shuffle=shuffle, rank=rank, world_size=world_size)
+
+    def loader(self, split: Split, *, shuffle: bool, rank: int, world_size: int) -> Batches:
+        """Return the loader of one process's share of a split."""
         tensors = self.tensors(split)
         return Batches(
             tensors,
@@ -130,8 +138,8 @@ class DataModule(LightningDataModule, ABC):
             finish=self.finish(split),
             shuffle=shuffle,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=rank,
+            world_size=world_size,
             device=self._device(sum(t.nbytes for t in tensors.values())),
         )
 

@@ -7,13 +7,14 @@ processes together are the $b$-th batch of one process with $W$ times the batch 
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-Finish = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""Turns the rows that a batch takes from the tensors into the batch."""
+Finish = Callable[[dict[str, Tensor]], dict[str, Any]]
+"""Turns the rows that a batch takes from the tensors into the batch: tensors, and lists of text."""
 
 
 def binarize(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -109,6 +110,8 @@ class Batches:
         rank: Which of the processes this one is.
         world_size: Number of processes.
         device: Where the tensors are kept and the batches made.
+        draw: Returns more tensors with N rows for an epoch, such as which caption of each image is
+            its turn; they are sliced like the others.
     """
 
     def __init__(
@@ -122,10 +125,12 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
+        draw: Callable[[int], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
         self.batch_size = batch_size
         self.finish = finish
+        self.draw = draw
         self.device = torch.device(device)
         self.n = len(next(iter(self.tensors.values())))
         self.rank = rank
@@ -145,16 +150,23 @@ class Batches:
         longest = -(-self.n // self.world_size)
         return min(-(-longest // self.batch_size), len(self.sampler))
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         if isinstance(self.sampler, Shuffled):
             order = self.sampler.indices().to(self.device)
         else:
             order = torch.arange(self.rank, self.n, self.world_size, device=self.device)
+        tensors = self.tensors | self._drawn()
         n, batches = len(order), len(self)
         # leaves an example for each batch still to come; for all but a short process this is b * B
         starts = [min(b * self.batch_size, n - batches + b) for b in range(batches)]
         for start, stop in pairwise([*starts, n]):
             index = order[start:stop]
             # index_select is several times faster than tensor[index] on a CPU
-            batch = {key: tensor.index_select(0, index) for key, tensor in self.tensors.items()}
+            batch = {key: tensor.index_select(0, index) for key, tensor in tensors.items()}
             yield self.finish({**batch, "index": index})
+
+    def _drawn(self) -> dict[str, Tensor]:
+        if self.draw is None:
+            return {}
+        epoch = self.sampler.epoch if isinstance(self.sampler, Shuffled) else 0
+        return {key: tensor.to(self.device) for key, tensor in self.draw(epoch).items()}

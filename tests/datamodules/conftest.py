@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from datamodules import mnist
+from datamodules import Captions, mnist
 
 PARTS = {"train": 40, "t10k": 10}
 
@@ -78,3 +78,17 @@ def real() -> Callable[[str], Path]:
         return Path(root) / name
 
     return folder
+
+
+@pytest.fixture
+def real_captions(tmp_path: Path) -> Callable[[str], Path]:
+    """Link a captioned set under $ZOO_DATA to a folder where a tokenizer may be kept beside it."""
+
+    def link(source: str) -> Path:
+        folder = Path(os.environ.get("ZOO_DATA", "")).absolute() / source
+        if "ZOO_DATA" not in os.environ or Captions.inventory(str(folder.parent))[source].missing:
+            pytest.skip(f"$ZOO_DATA holds no {source}")
+        (tmp_path / source).symlink_to(folder, target_is_directory=True)
+        return tmp_path
+
+    return link

@@ -209,6 +209,19 @@ def test_splits_are_drawn_with_different_noise():
     assert len(test) == len(val)
 
 
+def test_rows_drawn_for_an_epoch_are_sliced_like_the_others():
+    def draw(epoch):
+        return {"turn": torch.arange(50) + 100 * epoch}
+
+    loader = Batches(images(50), 8, shuffle=True, draw=draw)
+    for epoch in (0, 3):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            assert torch.equal(batch["turn"], batch["index"] + 100 * epoch)
+    for batch in Batches(images(50), 8, draw=draw):
+        assert torch.equal(batch["turn"], batch["index"])
+
+
 def test_loader_can_be_pickled():
     loader = Batches(images(20), 8, shuffle=True)
     assert indices(pickle.loads(pickle.dumps(loader))) == indices(loader)

@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo import catalog, checkpoint
 from zoo.checkpoint import Config
+from zoo.errors import ZooError, nearest, shown
 
 _FAMILIES = {
     "VAE": (
@@ -36,7 +37,8 @@ _DATA = {
 
 def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
     """Write `folder/metrics.json`."""
-    checkpoint.write_json(folder / checkpoint.METRICS, {"format": 1, "metrics": metrics})
+    content = {"format": checkpoint.METRICS_FORMAT, "metrics": metrics}
+    checkpoint.write_json(folder / checkpoint.METRICS, content)
 
 
 def write_card(folder: Path, handle: str | None = None) -> None:
@@ -69,6 +71,12 @@ def card(folder: Path, handle: str | None = None) -> str:
     """The card of a checkpoint folder: front matter, then prose."""
     config = checkpoint.read_config(folder)
     metrics = checkpoint.read_metrics(folder)
+    if config.family not in _FAMILIES:
+        raise ZooError(
+            f"{folder} is of a family without a card; {nearest(config.family, _FAMILIES)}"
+        )
+    if not config.summary.keys() >= {"latent_shape", "parameters"}:
+        raise ZooError(f"{folder / checkpoint.CONFIG} has no whole 'summary'; export it again.")
     name = folder.resolve().name
     return (
         f"---\n{_front_matter(name, config, metrics)}\n---\n\n"
@@ -114,14 +122,15 @@ def _prose(
     dataset = (config.data or {}).get("class_path", "unknown data")
     sentence, _ = _DATA.get(dataset, (f"{dataset}.", None))
     latent = " x ".join(map(str, config.summary["latent_shape"]))
-    shape = config.init_args.get("x_shape", ())
+    x_shape = config.init_args.get("x_shape")
+    shape = " x ".join(map(shown, x_shape)) if isinstance(x_shape, list) else shown(x_shape)
     shipped = (catalog.CARDS / name) == folder.resolve()
     handle = handle or (name if shipped else f"path/to/{name}")
     recipe = folder / checkpoint.RECIPE
     return [
         f"# {name}",
         f"{_FAMILIES[config.family][0]}: {config.summary['parameters']:,} parameters, a code of "
-        f"{latent} numbers for an image of {' x '.join(map(str, shape))}."
+        f"{latent} numbers for an image of {shape}."
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
         f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n'
@@ -158,14 +167,15 @@ def _inputs(config: Config) -> str:
         "dynamic": " Pixels are drawn as 0 or 1 with their grey value as the probability, anew in "
         "each epoch; test pixels once.",
         "static": " Pixels are drawn as 0 or 1 with their grey value as the probability, once.",
-    }.get(binarization or "none", " Pixels are grey or colour values in [0, 1].")
+    }.get(str(binarization), " Pixels are grey or colour values in [0, 1].")
 
 
 def _table(metrics: list[dict[str, Any]]) -> str:
     rows = ["| metric | value | standard error | unit | what | data |", "|---|---|---|---|---|---|"]
     for m in metrics:
         data = f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']}"
-        cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
+        error = "" if m["standard_error"] is None else m["standard_error"]
+        cells = (m["name"], m["value"], error, m["unit"], _cell(m["kind"]), data)
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
 

@@ -189,7 +189,8 @@ def evaluate(
             "value": round(column.mean().item(), 4),
             "unit": "nats/image",
             "kind": kinds[name],
-            "standard_error": round(column.std().item() / math.sqrt(n), 4),
+            # Of one image there is none, and the file that it may be written to has no NaN.
+            "standard_error": round(column.std().item() / math.sqrt(n), 4) if n > 1 else None,
             "images": n,
             "seed": seed,
         }

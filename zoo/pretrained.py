@@ -8,13 +8,14 @@ from textwrap import shorten
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import datamodules
 from datamodules.base import ImageDataModule
 from zoo import checkpoint, models
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.catalog import locate
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, brief, nearest, shown
 from zoo.plots import save_grid
 
 
@@ -25,7 +26,7 @@ def family(name: str) -> type[LatentVariableModel]:
         ZooError: if the zoo has no such family.
     """
     if name not in models.FAMILIES:
-        raise ZooError(f"the zoo has no family {name!r}; {nearest(name, models.FAMILIES)}")
+        raise ZooError(f"the zoo has no family {shown(name)}; {nearest(name, models.FAMILIES)}")
     cls: type[LatentVariableModel] = getattr(models, name)
     return cls
 
@@ -74,16 +75,26 @@ def check_golden(folder: Path) -> None:
         ZooError: if it does not load, or gives other outputs.
     """
     model = from_pretrained(str(folder))
-    golden = checkpoint.read_tensors(folder / checkpoint.GOLDEN)
+    path = folder / checkpoint.GOLDEN
+    golden = checkpoint.read_tensors(path)
     if "x" not in golden:
-        raise ZooError(f"{folder / checkpoint.GOLDEN} has no inputs x; export the model again.")
-    outputs = model.golden_outputs(golden["x"])
+        raise ZooError(f"{path} has no inputs x; export the model again.")
+    try:
+        outputs = model.golden_outputs(golden["x"])
+    except (RuntimeError, TypeError, ValueError) as error:
+        why = brief(error).rstrip(".")
+        raise ZooError(f"{path} has inputs that do not fit ({why}); export it again.") from None
     for name, wanted in golden.items():
-        if name not in outputs or not torch.allclose(outputs[name], wanted, rtol=1e-4, atol=1e-4):
+        if name not in outputs or not _alike(outputs[name], wanted):
             raise ZooError(
-                f"the model in {folder} does not give the {name} that its golden outputs record; "
-                "export it again, or get it again from where it came."
+                f"the model in {folder} does not give the {shown(name)} that its golden outputs "
+                "record; export it again, or get it again from where it came."
             )
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    same = (a.shape, a.dtype) == (b.shape, b.dtype)
+    return same and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def load_training_checkpoint(path: Path) -> LatentVariableModel:
@@ -112,7 +123,7 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     ):
         raise ZooError(f"{path} was not written by `zoo fit`; train with it, or with zoo.models.")
     cls = family(ckpt["zoo"]["family"])
-    model = cls(**checked_arguments(cls, path, ckpt["hyper_parameters"], {}))
+    model = cls(**checked_arguments(cls, str(path), ckpt["hyper_parameters"], {}))
     try:
         model.load_state_dict(ckpt["state_dict"], strict=True)
     except RuntimeError as error:
@@ -166,12 +177,19 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDat
     if name not in datamodules.__all__:
         raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
     arguments = dict(own.get("init_args", {}))
+    arguments.pop("root", None)  # a path of the machine that the checkpoint is from
     if name != own.get("class_path"):
         arguments = {k: v for k, v in arguments.items() if k == "binarization"}
+    cls = getattr(datamodules, name)
     try:
-        module: ImageDataModule = getattr(datamodules, name)(**arguments)
+        module: ImageDataModule = cls(**checked_arguments(cls, "the model's data", arguments, {}))
     except TypeError as error:
-        raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
+        raise ZooError(f"{name} cannot be built from the model's data: {brief(error)}") from None
+    if module.x_shape != model.x_shape:
+        raise ZooError(
+            f"an image has shape {module.x_shape} in {name}, but this model was built for "
+            f"{model.x_shape}; pick another with --data."
+        )
     return module
 
 

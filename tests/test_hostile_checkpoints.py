@@ -284,6 +284,9 @@ HOSTILE_CONFIGS: dict[str, Change] = {
     "100 MB without content": lambda folder: os.truncate(folder / "config.json", 10**8),
     "a million lists": literal("[" + "[]," * 10**6 + "[]]", "summary", "facts"),
     "family twice": replaced("config.json", WHOLE.replace("{", '{"family": "GMM", ', 1)),
+    "20,000 keys and one twice": replaced(
+        "config.json", json.dumps(dict.fromkeys(map(str, range(20_000)), 1))[:-1] + ',"1":1}'
+    ),
     "two documents": replaced("config.json", WHOLE + WHOLE),
     "python": replaced("config.json", repr(CONFIG)),
     "yaml": replaced("config.json", "!!python/object/apply:os.system [true]"),

@@ -95,7 +95,7 @@ USES: dict[str, Change] = {
     "golden": check_golden,
     "info": command("info"),
     "card": command("card"),
-    "evaluate": command("evaluate", "--limit", "1", "--samples", "2"),
+    "evaluate": command("evaluate", "--limit", "2", "--samples", "2"),
 }
 
 

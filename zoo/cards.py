@@ -174,8 +174,7 @@ def _table(metrics: list[dict[str, Any]]) -> str:
     rows = ["| metric | value | standard error | unit | what | data |", "|---|---|---|---|---|---|"]
     for m in metrics:
         data = f"{m['dataset']} {m['split']}, {m['images']:,} images, seed {m['seed']}"
-        error = "" if m["standard_error"] is None else m["standard_error"]
-        cells = (m["name"], m["value"], error, m["unit"], _cell(m["kind"]), data)
+        cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows)
 

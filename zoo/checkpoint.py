@@ -107,7 +107,7 @@ _METRIC = {
     "value": _NUMBER,
     "unit": _LINE,
     "kind": _LINE,
-    "standard_error": _or_null(_NUMBER),
+    "standard_error": _NUMBER,
     "images": _COUNT,
     "seed": _COUNT,
     "dataset": _LINE,

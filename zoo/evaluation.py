@@ -189,8 +189,7 @@ def evaluate(
             "value": round(column.mean().item(), 4),
             "unit": "nats/image",
             "kind": kinds[name],
-            # Of one image there is none, and the file that it may be written to has no NaN.
-            "standard_error": round(column.std().item() / math.sqrt(n), 4) if n > 1 else None,
+            "standard_error": round(column.std().item() / math.sqrt(n), 4),
             "images": n,
             "seed": seed,
         }

@@ -46,7 +46,6 @@ PATHS = {  # events on files, and how many of their first arguments are paths
     "os.rename": 2,
     "os.rmdir": 1,
     "os.scandir": 1,
-    "os.symlink": 2,
     "os.truncate": 1,
     "os.utime": 1,
     "shutil.copyfile": 2,
@@ -66,12 +65,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.folder: str | None = None
+        self.connects = False  # whether it may
         self.seen: list[str] = []
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.folder is None:
             return
-        if event in STARTED | CONNECTED:
+        if event in STARTED or (event in CONNECTED and not self.connects):
             self.seen.append(f"{event} {arguments}")
         elif event == "import" and arguments[0].partition(".")[0] in (TRAP, "antigravity", "this"):
             self.seen.append(f"import of {arguments[0]}")
@@ -84,6 +84,9 @@ class Watch:
         elif event in PATHS:
             for path in arguments[: PATHS[event]]:
                 self.check(event, path, event not in LOOKING)
+        elif event == "os.symlink":  # to a place as seen from the link
+            self.check(event, os.path.join(os.path.dirname(arguments[1]), arguments[0]), True)
+            self.check(event, arguments[1], True)
 
     def check(self, event: str, path: Any, writes: bool) -> None:
         """Note what lies outside of the folder and, to be read only, Python's own files."""
@@ -106,10 +109,15 @@ def _hook() -> Watch:
 
 
 @contextlib.contextmanager
-def watched(folder: Path) -> Iterator[list[str]]:
-    """Note what is done inside the context that a checkpoint in `folder` must not cause."""
+def watched(folder: Path, *, connects: bool = False) -> Iterator[list[str]]:
+    """Note what is done inside the context that a checkpoint in `folder` must not cause.
+
+    Args:
+        folder: What may be read and written.
+        connects: Whether connections may be made.
+    """
     watch = _hook()
-    watch.seen, watch.folder = [], str(folder)
+    watch.seen, watch.connects, watch.folder = [], connects, str(folder)
     try:
         yield watch.seen
     finally:

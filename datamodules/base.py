@@ -55,6 +55,8 @@ class DataModule(LightningDataModule, ABC):
         super().__init__()
         check_at_least(1, batch_size=batch_size)
         check_at_least(0, seed=seed)
+        if seed >= 2**32:  # as for seed_everything
+            raise ValueError(f"seed is {seed}, but must be below 2^32.")
         # A process that gets no example of a very small split has no batch of it either.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.batch_size = batch_size

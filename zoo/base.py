@@ -4,6 +4,7 @@ A family implements the verbs that its mathematics gives it. The others raise No
 with a sentence that says why, taken from the family's `lacks`, and what to use instead.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from zoo import checkpoint, hub
 from zoo.cards import write_card
 from zoo.catalog import locate
 from zoo.checks import check_images
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, brief, nearest, shown
 
 Batch = Mapping[str, Any]
 
@@ -32,7 +33,8 @@ class LatentVariableModel(LightningModule, ABC):
     """A model p(x) = ∫ p(x | z) p(z) dz, or one that is used like it.
 
     Subclasses are final. Their constructors take plain JSON values, call `super().__init__()` and
-    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`.
+    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`. They ask for no tensor's
+    values: before a checkpoint is loaded its constructor is rehearsed on torch's meta device.
     """
 
     about: ClassVar[str]
@@ -218,15 +220,17 @@ class LatentVariableModel(LightningModule, ABC):
             ZooError: if it is damaged, or an argument does not fit.
         """
         config = checkpoint.read_config(folder)
-        init_args = checked_arguments(cls, folder, config.init_args, overrides)
+        place = str(folder / checkpoint.CONFIG)
+        init_args = checked_arguments(cls, place, config.init_args, overrides)
+        weights = folder / checkpoint.WEIGHTS
+        header = checkpoint.read_header(weights, config.sha256.get(checkpoint.WEIGHTS))
         try:
+            checkpoint.rehearse(lambda: cls(**init_args), header)
             model = cls(**init_args)
-        except (ValueError, RuntimeError, TypeError) as error:
-            detail = str(error).splitlines()[0]
-            raise ZooError(f"{folder / checkpoint.CONFIG}: {detail}") from None
-        checkpoint.load_weights(
-            model, folder / checkpoint.WEIGHTS, config.sha256.get(checkpoint.WEIGHTS)
-        )
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            detail = str(error).partition("\n")[0]  # torch's own errors go on at length
+            raise ZooError(f"{place}: {brief(detail)}") from None
+        checkpoint.load_weights(model, weights, header)
         model.data = config.data
         model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
@@ -347,12 +351,15 @@ class LatentVariableModel(LightningModule, ABC):
 
 
 def checked_arguments(
-    cls: type[LatentVariableModel],
-    folder: Path,
-    stored: Mapping[str, Any],
-    overrides: Mapping[str, Any],
+    cls: type[Any], place: str, stored: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Check constructor arguments against the signature, as a recipe's are, before calling it.
+
+    Args:
+        cls: The class whose constructor is meant.
+        place: The file that the stored arguments are from.
+        stored: Arguments from there.
+        overrides: Arguments that replace them.
 
     Raises:
         ZooError: naming the argument that is unknown, missing or of the wrong type.
@@ -363,20 +370,32 @@ def checked_arguments(
 
     known = signature(cls).parameters
     hints = get_type_hints(cls.__init__)
-    config = f"{folder / checkpoint.CONFIG}: init_args"
-    for place, arguments in ((config, stored), (cls.__name__, overrides)):
+    given = {**stored, **overrides}
+    for where, arguments in ((f"{place}: init_args", stored), (cls.__name__, overrides)):
         for name in arguments:
             if name not in known:
-                raise ZooError(f"{place} has no argument {name!r}; {nearest(name, known)}")
+                raise ZooError(f"{where} has no argument {shown(name)}; {nearest(name, known)}")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise ZooError(f"{place}: init_args lacks {name!r}, which {cls.__name__} needs.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls)
-    for name, value in {**stored, **overrides}.items():
+    for name in given:
+        parser.add_argument(f"--{name}", type=hints[name])
+    for name, value in given.items():
         try:
             if value is None and NoneType not in get_args(hints[name]):  # the parser lets it pass
                 raise ValueError(f"{hints[name]} is wanted")
-            parser.parse_object({name: value}, defaults=False)
+            parsed = parser.parse_object({name: value}, defaults=False)[name]
+            if _plain(parsed) != _plain(value):  # the parser takes "2" for 2, the class does not
+                raise ValueError(f"{shown(parsed)} is wanted")
         except Exception as error:
-            detail = " ".join(str(error).split())
-            place = cls.__name__ if name in overrides else str(folder / checkpoint.CONFIG)
-            raise ZooError(f"{place}: argument {name!r} cannot be {value!r}: {detail}") from None
-    return {**stored, **overrides}
+            where = cls.__name__ if name in overrides else place
+            raise ZooError(
+                f"{where}: argument {name!r} cannot be {shown(value)}: {brief(error)}"
+            ) from None
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """The value as it comes back from JSON."""
+    return json.loads(json.dumps(value))

@@ -8,6 +8,7 @@ import yaml
 
 from zoo import catalog, checkpoint
 from zoo.checkpoint import Config
+from zoo.errors import ZooError, shown
 
 
 class _DataSet(NamedTuple):
@@ -54,9 +55,8 @@ TASK = "unconditional-image-generation"  # of checkpoints that do not say
 def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
     """Write `folder/metrics.json`, with the hash of the weights that were measured."""
     weights = checkpoint.sha256(folder / checkpoint.WEIGHTS)
-    checkpoint.write_json(
-        folder / checkpoint.METRICS, {"format": 1, "weights": weights, "metrics": metrics}
-    )
+    content = {"format": checkpoint.METRICS_FORMAT, "weights": weights, "metrics": metrics}
+    checkpoint.write_json(folder / checkpoint.METRICS, content)
 
 
 def write_card(folder: Path, handle: str | None = None) -> None:
@@ -89,6 +89,8 @@ def card(folder: Path, handle: str | None = None) -> str:
     """The card of a checkpoint folder: front matter, then prose."""
     config = checkpoint.read_config(folder)
     metrics = checkpoint.read_metrics(folder)
+    if not config.summary.keys() >= {"latent_shape", "parameters"}:
+        raise ZooError(f"{folder / checkpoint.CONFIG} has no whole 'summary'; export it again.")
     name = folder.resolve().name
     return (
         f"---\n{_front_matter(name, config, metrics)}\n---\n\n"
@@ -144,7 +146,8 @@ def _prose(
 ) -> list[str]:
     data, facts = _data_set(config), config.summary
     latent = " x ".join(map(str, facts.get("latent_shape", ())))
-    shape = " x ".join(map(str, config.init_args.get("x_shape", ())))
+    x_shape = config.init_args.get("x_shape")
+    shape = " x ".join(map(shown, x_shape)) if isinstance(x_shape, list) else shown(x_shape)
     shipped = (catalog.CARDS / name) == folder.resolve()
     handle = handle or (name if shipped else f"path/to/{name}")
     recipe = (folder / checkpoint.RECIPE).is_file()
@@ -217,7 +220,7 @@ def _inputs(config: Config) -> str:
         "dynamic": " Pixels are drawn as 0 or 1 with their grey value as the probability, anew in "
         "each epoch; test pixels once.",
         "static": " Pixels are drawn as 0 or 1 with their grey value as the probability, once.",
-    }.get(binarization or "none", " Pixels are grey or colour values in [0, 1].")
+    }.get(str(binarization), " Pixels are grey or colour values in [0, 1].")
 
 
 def contradiction(text: str, folder: Path) -> str | None:

@@ -111,6 +111,13 @@ class DataModule(LightningDataModule, ABC):
         self._check_setup()
         return {split: f"{self._rows(split):,} examples" for split in self.splits}
 
+    def assets(self) -> dict[str, str]:
+        """Return the text files that a model of this data needs, by name, once it is set up.
+
+        They travel with a checkpoint: what the positions in its batches mean.
+        """
+        return {}
+
     def train_dataloader(self) -> Batches:
         """Return the training split, shuffled anew in each epoch."""
         # To overfit a few batches, they have to be the same in every epoch.

@@ -201,6 +201,10 @@ class Captions(DataModule):
             splits[split] = {"image": part.image, "first": first, "count": count}
         return splits
 
+    def assets(self) -> dict[str, str]:
+        """Return `tokenizer.json`: what the token ids stand for."""
+        return {"tokenizer.json": self.tokenizer.text}
+
     def examples(self, n: int) -> list[Example]:
         """Return the first n training pictures with their first captions.
 

@@ -147,10 +147,15 @@ class Tokenizer:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
-            part.write_text(self._bpe.to_str() + "\n", encoding="utf-8")
+            part.write_text(self.text, encoding="utf-8")
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+    @property
+    def text(self) -> str:
+        """What a `tokenizer.json` holds."""
+        return self._bpe.to_str() + "\n"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the library's own pickles forget that special tokens in a text are text

@@ -9,9 +9,11 @@ import shutil
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import load_file, save_file
 
 import zoo
+from datamodules import FakeImages
 from zoo import checkpoint
 from zoo.errors import ZooError
 from zoo.models import VAE
@@ -133,6 +135,24 @@ def test_bad_overrides_are_named(folder, override, says):
     assert re.search(says, refusal(folder, **override))
 
 
+def test_text_files_of_the_data_travel_along(folder, tmp_path):
+    model = zoo.from_pretrained(str(folder))
+    assert model.assets == {}
+    (folder / "vocabulary.json").write_text("of another model")  # config.json does not know it
+    assert zoo.from_pretrained(str(folder)).assets == {}
+    model.assets = {"vocabulary.json": '{"vocabulary": ["Ärger"]}\n'}
+    model.save_pretrained(tmp_path / "next")
+    assert zoo.from_pretrained(str(tmp_path / "next")).assets == model.assets
+    checkpoint.copy(tmp_path / "next", tmp_path / "copy")
+    assert zoo.from_pretrained(str(tmp_path / "copy")).assets == model.assets
+    (tmp_path / "next" / "vocabulary.json").write_text("changed")
+    with pytest.raises(ZooError, match=r"vocabulary\.json is missing, damaged or was changed"):
+        zoo.from_pretrained(str(tmp_path / "next"))
+    (tmp_path / "next" / "vocabulary.json").unlink()
+    with pytest.raises(ZooError, match=r"vocabulary\.json is missing"):
+        zoo.from_pretrained(str(tmp_path / "next"))
+
+
 def test_the_class_is_checked(folder, monkeypatch):
     assert type(VAE.from_pretrained(str(folder))) is VAE
     edit(folder, family="GMM")
@@ -147,7 +167,10 @@ def test_base_model_and_data_are_recorded(folder, tmp_path):
     model.save_pretrained(tmp_path / "next", license="mit")
     config = checkpoint.read_config(tmp_path / "next")
     assert (config.base_model, config.license) == (None, "mit")  # not trained yet
-    model.on_fit_start()
+    Trainer(accelerator="cpu", fast_dev_run=1, logger=False, enable_progress_bar=False).fit(
+        model, FakeImages(model.x_shape, 8, 4)
+    )
+    model.data = {"class_path": "Digits", "init_args": {"size": 8}}
     model.save_pretrained(tmp_path / "next", license="mit")
     config = checkpoint.read_config(tmp_path / "next")
     assert (config.base_model, config.license) == (folder.name, "mit")

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.distributions import Distribution
 
+from datamodules.base import DataModule
 from zoo import checkpoint, hub
 from zoo.cards import write_card
 from zoo.catalog import locate
@@ -66,6 +67,9 @@ class LatentVariableModel(LightningModule, ABC):
 
     base_model: str | None = None
     """Name of the checkpoint whose weights the training of this model started from."""
+
+    assets: Mapping[str, str] = {}
+    """Text files that say what the numbers in the data stand for, such as `vocabulary.json`."""
 
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
@@ -153,6 +157,9 @@ class LatentVariableModel(LightningModule, ABC):
         # from_pretrained returns eval mode, and Lightning would keep it.
         self.train()
         self.base_model = self.loaded_from or self.base_model
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, DataModule):
+            self.assets = datamodule.assets()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0 and "image" in batch:
@@ -163,6 +170,7 @@ class LatentVariableModel(LightningModule, ABC):
             "family": type(self).__name__,
             "data": self.data,
             "base_model": self.base_model,
+            "assets": dict(self.assets),
         }
 
     # --- checkpoints -----------------------------------------------------------------------------
@@ -232,6 +240,7 @@ class LatentVariableModel(LightningModule, ABC):
             raise ZooError(f"{place}: {brief(detail)}") from None
         checkpoint.load_weights(model, weights, header)
         model.data = config.data
+        model.assets = checkpoint.read_assets(folder, config.sha256)
         model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
         model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
@@ -252,6 +261,8 @@ class LatentVariableModel(LightningModule, ABC):
         folder = Path(folder).expanduser()
         checkpoint.write_weights(self, folder / checkpoint.WEIGHTS)
         checkpoint.write_tensors(self.golden_outputs(), folder / checkpoint.GOLDEN)
+        for name, text in self.assets.items():
+            checkpoint.write_text(folder / name, text)
         checkpoint.write_config(
             folder,
             checkpoint.Config(
@@ -261,7 +272,7 @@ class LatentVariableModel(LightningModule, ABC):
                 summary=self.summary(),
                 sha256={
                     name: checkpoint.sha256(folder / name)
-                    for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN)
+                    for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN, *self.assets)
                 },
                 license=license,
                 base_model=self.base_model,

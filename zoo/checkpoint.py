@@ -37,12 +37,16 @@ METRICS = "metrics.json"
 RECIPE = "recipe.yaml"
 SAMPLES = "samples.png"
 CARD = "README.md"
-FILES = (CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, CARD)
+ASSETS = ("vocabulary.json", "tokenizer.json")
+"""Text files that say what the numbers in a model's data stand for; a family may need them."""
+
+FILES = (*ASSETS, CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, CARD)
 """Every file that a checkpoint may have; nothing else is pulled or pushed."""
 
 JSON_LIMIT = 2**17
 HEADER_LIMIT = 2**22
-"""Bytes that a JSON file, and the header of a weights file, may have: far more than they do."""
+ASSET_LIMIT = 2**24
+"""Bytes that a JSON file, the header of a weights file, and an asset may have."""
 
 
 @dataclass(frozen=True)
@@ -320,6 +324,29 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise ZooError(f"{path} cannot hold what is to be written ({error}); mend it.") from None
     write_text(path, text + "\n")
+
+
+def read_assets(folder: Path, sha256s: Mapping[str, str]) -> dict[str, str]:
+    """Read those text files of a checkpoint that its config.json has a hash of.
+
+    Raises:
+        ZooError: if one is missing, too large, damaged, or no text.
+    """
+    assets = {}
+    for name in ASSETS:
+        path = folder / name
+        if name not in sha256s:
+            continue
+        if not path.is_file() or path.stat().st_size > ASSET_LIMIT or sha256(path) != sha256s[name]:
+            raise ZooError(
+                f"{path} is missing, damaged or was changed (its sha256 is not the recorded one); "
+                "download or export it again."
+            )
+        try:
+            assets[name] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ZooError(f"{path} is no text; download or export it again.") from None
+    return assets
 
 
 def write_config(folder: Path, config: Config) -> None:

@@ -157,6 +157,7 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
         ) from None
     model.data = ckpt["zoo"]["data"]
     model.base_model = ckpt["zoo"]["base_model"]
+    model.assets = ckpt["zoo"].get("assets", {})
     return model.eval()
 
 

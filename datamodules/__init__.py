@@ -4,5 +4,14 @@ from datamodules.digits import Digits
 from datamodules.fake import FakeImages
 from datamodules.folder import ImageFolder
 from datamodules.mnist import MNIST, FashionMNIST
+from datamodules.sprites import ColouredSprites, Sprites
 
-__all__ = ["MNIST", "Digits", "FakeImages", "FashionMNIST", "ImageFolder"]
+__all__ = [
+    "MNIST",
+    "ColouredSprites",
+    "Digits",
+    "FakeImages",
+    "FashionMNIST",
+    "ImageFolder",
+    "Sprites",
+]

@@ -306,7 +306,7 @@ class Words:
         if not self.words:
             return ValueError(f"The caption {self.caption!r} ends where there should be {wanted}.")
         word = self.words[0]
-        near = difflib.get_close_matches(word, [w for k in self.wanted for w in WORDS[k]], n=1)
+        near = difflib.get_close_matches(word, [w for k in self.wanted for w in WORDS[k]], 1, 0.7)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         return ValueError(
             f"In the caption {self.caption!r}, {word!r} stands where there should be {wanted}{hint}"

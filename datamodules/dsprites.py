@@ -69,7 +69,15 @@ def read(path: Path, factors: Mapping[str, Sequence[float | str]]) -> Tensor:
                     raise ValueError("imgs has pixels other than 0 and 1")
                 bits[start : start + len(pixels)] = np.packbits(pixels, axis=1)
                 start += len(pixels)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+    ) as error:
         reason = str(error.args[0] if error.args else error)
         raise DataError(
             f"{path} is damaged, or is no dSprites ({reason}): put the file from {URL} there."

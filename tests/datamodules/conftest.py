@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from datamodules import mnist
+from datamodules import dsprites, mnist
 
 PARTS = {"train": 40, "t10k": 10}
 
@@ -64,4 +64,12 @@ def real_root() -> str:
     root = os.environ.get("ZOO_DATA", "")
     if not root or mnist.missing_files("MNIST", Path(root) / "MNIST" / "raw"):
         pytest.skip("$ZOO_DATA holds no MNIST")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_dsprites() -> str:
+    root = os.environ.get("ZOO_DATA", "")
+    if not root or not (Path(root) / "dsprites" / dsprites.FILE).exists():
+        pytest.skip("$ZOO_DATA holds no dSprites")
     return root

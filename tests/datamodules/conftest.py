@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from datamodules import Captions, mnist
+from datamodules import Captions, dsprites, mnist
 
 PARTS = {"train": 40, "t10k": 10}
 
@@ -92,3 +92,11 @@ def real_captions(tmp_path: Path) -> Callable[[str], Path]:
         return tmp_path
 
     return link
+
+
+@pytest.fixture(scope="session")
+def real_dsprites() -> str:
+    root = os.environ.get("ZOO_DATA", "")
+    if not root or not (Path(root) / "dsprites" / dsprites.FILE).exists():
+        pytest.skip("$ZOO_DATA holds no dSprites")
+    return root

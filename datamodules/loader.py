@@ -65,7 +65,7 @@ class Shuffled:
         n: Number of examples in the split.
         seed: Seed of all orders.
         rank: Which of the processes this one is.
-        world_size: Number of processes; each takes `n // world_size` examples.
+        world_size: Number of processes; together they take every example once.
     """
 
     def __init__(self, n: int, seed: int, rank: int, world_size: int) -> None:
@@ -76,7 +76,7 @@ class Shuffled:
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.n // self.world_size
+        return len(range(self.rank, self.n, self.world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it before every epoch."""
@@ -85,7 +85,7 @@ class Shuffled:
     def indices(self) -> Tensor:
         """Return this process's positions in the split, shape (len(self),)."""
         order = torch.randperm(self.n, generator=seeded(self.seed, self.epoch))
-        return order[self.rank :: self.world_size][: len(self)]
+        return order[self.rank :: self.world_size]
 
 
 class Batches:
@@ -94,11 +94,11 @@ class Batches:
     A batch is a dict with the `tensors`' keys and `index`, the examples' int64 positions in the
     split (B,), as `finish` leaves it.
 
-    Training (`shuffle=True`): all processes see the same number of examples, and the at most
-    `world_size - 1` left over are others in every epoch. Evaluation: each example is seen once by
-    one process, so processes may differ by one; they take the same number of batches, as
-    collective operations inside a step need it, and the last two batches share the examples if one
-    process would run short. (With batch size 1 that cannot be had, and the number may differ.)
+    In an epoch each example is seen once, by one process, so the numbers of examples may differ by
+    one. All processes take the same number of batches, as collective operations inside a step need
+    it, and the last two batches share the examples if one process would run short. (With batch
+    size 1 that cannot be had: in training the last batch of some has two examples; in evaluation
+    the number of batches may differ.)
 
     Args:
         tensors: The split: tensors whose first dimension is N.
@@ -145,10 +145,12 @@ class Batches:
         )
 
     def __len__(self) -> int:
-        if isinstance(self.sampler, Shuffled):
-            return -(-len(self.sampler) // self.batch_size)
         longest = -(-self.n // self.world_size)
-        return min(-(-longest // self.batch_size), len(self.sampler))
+        batches = min(-(-longest // self.batch_size), len(self.sampler))
+        if isinstance(self.sampler, Shuffled):
+            # a gradient step of one process alone would wait for the others for ever
+            return min(batches, self.n // self.world_size)
+        return batches
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if isinstance(self.sampler, Shuffled):

@@ -72,19 +72,23 @@ def test_batches_of_all_ranks_are_one_batch_of_a_single_process(world_size):
     assert together == [sorted(b) for b in single]
 
 
-def test_training_ranks_see_equally_many_and_leave_out_others_each_epoch():
-    left_out = set()
-    for epoch in range(8):
+@pytest.mark.parametrize(
+    ("n", "world_size", "size"), [(50, 3, 8), (17, 2, 8), (33, 2, 16), (7, 4, 2), (5, 2, 1)]
+)
+def test_training_sees_each_image_once_in_equally_many_batches(n, world_size, size):
+    orders = set()
+    for epoch in range(4):
         seen = []
-        for rank in range(3):
-            loader = Batches(images(50), 8, shuffle=True, rank=rank, world_size=3)
+        for rank in range(world_size):
+            loader = Batches(images(n), size, shuffle=True, rank=rank, world_size=world_size)
             loader.sampler.set_epoch(epoch)
-            part = flat(indices(loader))
-            assert len(part) == 16
-            seen += part
-        assert len(set(seen)) == 48
-        left_out |= set(range(50)) - set(seen)
-    assert len(left_out) > 2
+            seen.append(indices(loader))
+            assert len(seen[-1]) == len(loader)
+        assert sorted(flat(map(flat, seen))) == list(range(n))
+        assert len({len(part) for part in seen}) == 1
+        assert all(1 <= len(batch) <= max(2, size) for part in seen for batch in part)
+        orders.add(tuple(flat(map(flat, seen))))
+    assert len(orders) == 4
 
 
 @pytest.mark.parametrize(

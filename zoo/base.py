@@ -116,6 +116,10 @@ class LatentVariableModel(LightningModule, ABC):
         """`decode(encode(x))`: (B, *x_shape) to (B, *x_shape)."""
         return self.decode(self.encode(x))
 
+    def texts(self, n: int) -> list[str]:
+        """At least one line and at most n that show what the model generates; no image does so."""
+        return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
+
     @classmethod
     def verbs(cls) -> tuple[str, ...]:
         """Names of the verbs that this family has."""

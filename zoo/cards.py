@@ -45,6 +45,21 @@ _DATA = {
         "digits of eight by eight pixels, and was not made to read handwriting",
     ),
     "ImageFolder": _DataSet("A folder of the author's own pictures."),
+    "TaggedText": _DataSet(
+        "Universal Dependencies English EWT (Silveira et al. 2014): web text with universal "
+        "part-of-speech tags, 12,544 training sentences. CC BY-SA 4.0.",
+        None,
+        "English of blogs, mails, reviews and forums before 2013",
+    ),
+    "BagOfWords": _DataSet(
+        "Counts of the words in 2,246 articles of the Associated Press (Harman 1992), the example of "
+        "the lda-c program (Blei); no licence of the data is stated.",
+        None,
+        "news of 1988 to 1990 by the words in it",
+    ),
+    "IceCream": _DataSet(
+        "How many ice creams somebody ate on each of 33 days (Eisner 2002).", None, "one diary"
+    ),
     "FakeImages": _DataSet("Drawn shapes, made by the program.", None, "drawn stars, for tests"),
 }
 
@@ -148,18 +163,19 @@ def _prose(
     latent = " x ".join(map(str, facts.get("latent_shape", ())))
     x_shape = config.init_args.get("x_shape")
     shape = " x ".join(map(shown, x_shape)) if isinstance(x_shape, list) else shown(x_shape)
+    image = facts.get("datum", "image") == "image"
     shipped = (catalog.CARDS / name) == folder.resolve()
     handle = handle or (name if shipped else f"path/to/{name}")
     recipe = (folder / checkpoint.RECIPE).is_file()
     return [
         f"# {name}",
-        f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters, a "
-        f"code of {latent} numbers for an {facts.get('datum', 'image')} of {shape}."
+        f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters"
+        + (f", a code of {latent} numbers for an image of {shape}." if image else ".")
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
         f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n{_usage(facts)}```',
         "## Training data",
-        data.source + _inputs(config),
+        data.source + (_inputs(config) if image else ""),
         "## Training",
         f"By the recipe `{name}`: `zoo fit {name}`. The resolved recipe is `recipe.yaml` here."
         if shipped and recipe
@@ -171,17 +187,23 @@ def _prose(
         if metrics
         else "",
         _band(name, metrics) if shipped else "",
-        "## Samples\n\n![Uncurated samples, seed 0](samples.png)\n\n64 uncurated draws from p(x), "
-        "seed 0."
-        if (folder / checkpoint.SAMPLES).is_file()
-        else "",
+        _samples(folder),
         "## Limits",
-        f"The model knows {data.knows}: images of another kind get a low likelihood or a wrong "
-        f"reconstruction. {facts.get('limits', '')} It is meant for study and as a "
-        "baseline.".replace("  ", " "),
+        f"The model knows {data.knows}: other data get a low likelihood or a wrong reconstruction. "
+        f"{facts.get('limits', '')} It is meant for study and as a baseline.".replace("  ", " "),
         "## Licence",
         f"Weights: {config.license}. The training data has its own licence, named above.",
     ]
+
+
+def _samples(folder: Path) -> str:
+    if (folder / checkpoint.SAMPLES).is_file():
+        picture = "![Uncurated samples, seed 0](samples.png)"
+        return f"## Samples\n\n{picture}\n\n64 uncurated draws from p(x), seed 0."
+    if (folder / checkpoint.SAMPLE_TEXTS).is_file():
+        text = (folder / checkpoint.SAMPLE_TEXTS).read_text(encoding="utf-8")
+        return f"## Samples\n\nUncurated, seed 0.\n\n```text\n{text}```"
+    return ""
 
 
 def _usage(facts: Mapping[str, Any]) -> str:
@@ -264,14 +286,15 @@ def _cell(text: str) -> str:
 
 def models_table() -> str:
     """README's table of models, from the cards of the shipped checkpoints."""
-    rows = ["| name | family | data | latent | parameters | NLL (nats) | ELBO (nats) |"]
-    rows += ["|---|---|---|---|---|---|---|"]
+    rows = ["| name | family | data | latent | parameters | NLL (nats) | of one | ELBO |"]
+    rows += ["|---|---|---|---|---|---|---|---|"]
     for name in catalog.list_models():
         d = catalog.describe(name)
         values = {m["name"]: m["value"] for m in d.metrics}
+        units = {m["name"]: m["unit"].partition("/")[2] for m in d.metrics}
         rows.append(
             f"| [`{name}`](hub_cards/{name}/README.md) | {d.family} | {d.data} | "
             f"{' x '.join(map(str, d.latent_shape))} | {d.parameters:,} | "
-            f"{values.get('nll', '')} | {values.get('elbo', '')} |"
+            f"{values.get('nll', '')} | {units.get('nll', '')} | {values.get('elbo', '')} |"
         )
     return "\n".join(rows)

@@ -36,11 +36,12 @@ GOLDEN = "golden.safetensors"
 METRICS = "metrics.json"
 RECIPE = "recipe.yaml"
 SAMPLES = "samples.png"
+SAMPLE_TEXTS = "samples.txt"
 CARD = "README.md"
 ASSETS = ("vocabulary.json", "tokenizer.json")
 """Text files that say what the numbers in a model's data stand for; a family may need them."""
 
-FILES = (*ASSETS, CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, CARD)
+FILES = (*ASSETS, CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, SAMPLE_TEXTS, CARD)
 """Every file that a checkpoint may have; nothing else is pulled or pushed."""
 
 JSON_LIMIT = 2**17

@@ -343,7 +343,9 @@ def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> No
 
 def _sample(args: argparse.Namespace) -> None:
     model = _load(args)
-    if args.mean:
+    if model.datum != "image":
+        print("\n".join(model.texts(args.n)))
+    elif args.mean:
         _save(model.decode(model.prior().sample((args.n,))), None, args)
     else:
         _save(model.sample(args.n), None, args)

@@ -179,5 +179,9 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
         checkpoint.write_text(folder / checkpoint.RECIPE, _published(recipe))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_grid(model.sample(64), folder / checkpoint.SAMPLES)
+        if model.datum == "image":
+            save_grid(model.sample(64), folder / checkpoint.SAMPLES)
+        else:
+            lines = "".join(line + "\n" for line in model.texts(16))
+            checkpoint.write_text(folder / checkpoint.SAMPLE_TEXTS, lines)
     return model

@@ -52,7 +52,7 @@ _DATA = {
         "English of blogs, mails, reviews and forums before 2013",
     ),
     "BagOfWords": _DataSet(
-        "Counts of the words in 2,246 articles of the Associated Press (Harman 1992), an example in "
+        "Words counted in 2,246 articles of the Associated Press (Harman 1992), the example of "
         "the lda-c program (Blei); no licence of the data is stated.",
         None,
         "news of 1988 to 1990 by the words in it",

@@ -2,13 +2,14 @@
 
 import difflib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from datamodules.loader import Batches, Finish, binarize_split, binarized, scaled, seeded
+from datamodules.loader import Batches, Finish, Rows, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
 Split = Literal["train", "val", "test"]
@@ -22,6 +23,17 @@ def check_at_least(low: int, **values: int) -> None:
     for name, value in values.items():
         if value < low:
             raise ValueError(f"{name} is {value}, but must be at least {low}.")
+
+
+def check_one_of(known: Sequence[str], **values: str) -> None:
+    """Raise a ValueError that names the first value not in `known`, and the nearest that is."""
+    for name, value in values.items():
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"{name} is {value!r}, but must be one of {', '.join(known)}; "
+                f"did you mean {near[0]!r}?"
+            )
 
 
 class DataModule(LightningDataModule, ABC):
@@ -50,7 +62,7 @@ class DataModule(LightningDataModule, ABC):
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each a dict of tensors with one row for each example."""
 
-    def tensors(self, split: Split) -> dict[str, Tensor]:
+    def tensors(self, split: Split) -> Mapping[str, Rows]:
         """Return what the loader of a split slices; its rows are the split's examples."""
         return self.splits[split]
 
@@ -121,13 +133,7 @@ class ImageDataModule(DataModule, ABC):
         seed: int,
     ) -> None:
         super().__init__(batch_size, seed)
-        known = get_args(Binarization)
-        if binarization not in known:
-            near = difflib.get_close_matches(str(binarization), known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"binarization is {binarization!r}, but must be one of {', '.join(known)}; "
-                f"did you mean {near[0]!r}?"
-            )
+        check_one_of(get_args(Binarization), binarization=binarization)
         self._x_shape = x_shape
         self.binarization = binarization
 

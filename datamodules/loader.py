@@ -7,6 +7,7 @@ processes together are the $b$-th batch of one process with $W$ times the batch 
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,23 @@ from torch.utils.data import SequentialSampler
 
 Finish = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 """Turns the rows that a batch takes from the tensors into the batch."""
+
+
+class Rows(Protocol):
+    """What batches are taken from: a tensor, or what reads its rows from elsewhere like one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all rows take."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """Return a new tensor of the chosen rows; `dim` is 0."""
+
+    def to(self, device: torch.device | str, /) -> "Rows":
+        """Return the rows as they are on this device."""
 
 
 def binarize(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -100,7 +118,7 @@ class Batches:
     process would run short. (With batch size 1 that cannot be had, and the number may differ.)
 
     Args:
-        tensors: The split: tensors whose first dimension is N.
+        tensors: The split: tensors whose first dimension is N, or what reads like them.
         batch_size: Examples per batch and process.
         finish: Turns the rows that were taken into the batch; by default, `scaled` makes float32
             of the uint8 pixels of `image`.
@@ -113,7 +131,7 @@ class Batches:
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, Rows],
         batch_size: int,
         *,
         finish: Finish = scaled,
@@ -154,7 +172,10 @@ class Batches:
         # leaves an example for each batch still to come; for all but a short process this is b * B
         starts = [min(b * self.batch_size, n - batches + b) for b in range(batches)]
         for start, stop in pairwise([*starts, n]):
-            index = order[start:stop]
-            # index_select is several times faster than tensor[index] on a CPU
-            batch = {key: tensor.index_select(0, index) for key, tensor in self.tensors.items()}
-            yield self.finish({**batch, "index": index})
+            # holding no rows while the batch is used lets the next ones take their memory
+            yield self.finish(self._rows(order[start:stop]))
+
+    def _rows(self, index: Tensor) -> dict[str, Tensor]:
+        # index_select is several times faster than tensor[index] on a CPU
+        rows = {key: tensor.index_select(0, index) for key, tensor in self.tensors.items()}
+        return {**rows, "index": index}

@@ -9,11 +9,8 @@ import gzip
 import hashlib
 import os
 import shutil
-import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from math import prod
 from pathlib import Path
@@ -31,6 +28,7 @@ from datamodules.base import (
     take,
 )
 from datamodules.cache import DataError, data_dir
+from datamodules.download import TIMEOUT_S, socket_timeout
 
 # Published md5 of each archive, by data set.
 MD5 = {
@@ -47,7 +45,6 @@ MD5 = {
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 }
-TIMEOUT_S = 30.0
 
 
 class MNIST(ImageDataModule):
@@ -246,14 +243,3 @@ def fetch(name: str, folder: str) -> None:
     from torchvision import datasets
 
     {"MNIST": datasets.MNIST, "FashionMNIST": datasets.FashionMNIST}[name](folder, download=True)
-
-
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound the waits of sockets that set no time-out, as torchvision's do not."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -104,7 +104,7 @@ def test_loaders_need_setup():
 
 def plain(kind):
     args = typing.get_args(kind)
-    if typing.get_origin(kind) in (types.UnionType, tuple, typing.Union):
+    if typing.get_origin(kind) in (types.UnionType, list, tuple, typing.Union):
         return all(plain(arg) for arg in args)
     if typing.get_origin(kind) is typing.Literal:
         return all(type(arg) in (int, str) for arg in args)

@@ -2,8 +2,10 @@
 
 from datamodules.bag_of_words import BagOfWords
 from datamodules.captions import Captions
+from datamodules.celeba import CelebA
 from datamodules.digits import Digits
 from datamodules.fake import FakeImages
+from datamodules.fake_faces import FakeFaces
 from datamodules.fake_texts import FakeBagOfWords, FakeTaggedText
 from datamodules.folder import ImageFolder
 from datamodules.mnist import MNIST, FashionMNIST
@@ -15,9 +17,11 @@ __all__ = [
     "MNIST",
     "BagOfWords",
     "Captions",
+    "CelebA",
     "ColouredSprites",
     "Digits",
     "FakeBagOfWords",
+    "FakeFaces",
     "FakeImages",
     "FakeTaggedText",
     "FashionMNIST",

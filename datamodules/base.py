@@ -2,7 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from datamodules.cache import Example, Inventory
-from datamodules.loader import Batches, Finish, binarize_split, binarized, scaled, seeded
+from datamodules.loader import Batches, Finish, Rows, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
 Split = Literal["train", "val", "test"]
@@ -89,7 +89,7 @@ class DataModule(LightningDataModule, ABC):
             RuntimeError: if `setup()` was not called.
         """
 
-    def tensors(self, split: Split) -> dict[str, Tensor]:
+    def tensors(self, split: Split) -> Mapping[str, Rows]:
         """Return what the loader of a split slices; its rows are the split's examples."""
         return self.splits[split]
 

@@ -7,7 +7,7 @@ processes together are the $b$-th batch of one process with $W$ times the batch 
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,23 @@ from torch.utils.data import SequentialSampler
 
 Finish = Callable[[dict[str, Tensor]], dict[str, Any]]
 """Turns the rows that a batch takes from the tensors into the batch: tensors, and lists of text."""
+
+
+class Rows(Protocol):
+    """What batches are taken from: a tensor, or what reads its rows from elsewhere like one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all rows take."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """Return a new tensor of the chosen rows; `dim` is 0."""
+
+    def to(self, device: torch.device | str, /) -> "Rows":
+        """Return the rows as they are on this device."""
 
 
 def binarize(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -101,7 +118,7 @@ class Batches:
     the number of batches may differ.)
 
     Args:
-        tensors: The split: tensors whose first dimension is N.
+        tensors: The split: tensors whose first dimension is N, or what reads like them.
         batch_size: Examples per batch and process.
         finish: Turns the rows that were taken into the batch; by default, `scaled` makes float32
             of the uint8 pixels of `image`.
@@ -116,7 +133,7 @@ class Batches:
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, Rows],
         batch_size: int,
         *,
         finish: Finish = scaled,
@@ -162,13 +179,16 @@ class Batches:
         # leaves an example for each batch still to come; for all but a short process this is b * B
         starts = [min(b * self.batch_size, n - batches + b) for b in range(batches)]
         for start, stop in pairwise([*starts, n]):
-            index = order[start:stop]
-            # index_select is several times faster than tensor[index] on a CPU
-            batch = {key: tensor.index_select(0, index) for key, tensor in tensors.items()}
-            yield self.finish({**batch, "index": index})
+            # holding no rows while the batch is used lets the next ones take their memory
+            yield self.finish(_rows(tensors, order[start:stop]))
 
     def _drawn(self) -> dict[str, Tensor]:
         if self.draw is None:
             return {}
         epoch = self.sampler.epoch if isinstance(self.sampler, Shuffled) else 0
         return {key: tensor.to(self.device) for key, tensor in self.draw(epoch).items()}
+
+
+def _rows(tensors: Mapping[str, Rows], index: Tensor) -> dict[str, Tensor]:
+    # index_select is several times faster than tensor[index] on a CPU
+    return {key: rows.index_select(0, index) for key, rows in tensors.items()} | {"index": index}

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from datamodules import Captions, dsprites, mnist
+from datamodules.celeba_folder import FolderSource
+from datamodules.celeba_shards import ShardSource
 
 PARTS = {"train": 40, "t10k": 10}
 
@@ -99,4 +101,13 @@ def real_dsprites() -> str:
     root = os.environ.get("ZOO_DATA", "")
     if not root or not (Path(root) / "dsprites" / dsprites.FILE).exists():
         pytest.skip("$ZOO_DATA holds no dSprites")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_celeba() -> Path:
+    root = Path(os.environ.get("ZOO_DATA", ""))
+    folder = FolderSource(root / "celeba", 64, 148)
+    if not root.name or folder.missing() or ShardSource(root / "celeba64", 64, 148).missing():
+        pytest.skip("$ZOO_DATA holds no CelebA in both forms")
     return root

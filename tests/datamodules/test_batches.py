@@ -60,6 +60,17 @@ def test_rows_belong_together():
         assert batch["image"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_changing_a_batch_does_not_change_the_split(shuffle):
+    data = images(50) | {"wide": torch.arange(50 * 100).view(50, 100)}  # 800 bytes in a row
+    before = {key: tensor.clone() for key, tensor in data.items()}
+    for batch in Batches(data, 8, shuffle=shuffle):
+        assert torch.equal(batch["wide"][:, 0], 100 * batch["label"])
+        for tensor in batch.values():
+            tensor.zero_()
+    assert all(torch.equal(data[key], before[key]) for key in data)
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_batches_of_all_ranks_are_one_batch_of_a_single_process(world_size):
     n, size = 48, 4

@@ -81,11 +81,11 @@ def command(name: str, *words: str) -> Change:
             code = main([name, str(folder), *words])
         out.seek(0)
         err.seek(0)
-        said = err.read()
+        said = err.read().strip()  # of a progress bar a line is left
         assert all(c.isprintable() or c == "\n" for c in out.read())
         assert (code, said) == (0, "") or (code == 1 and said.startswith("zoo: "))
         if code:
-            raise ZooError(said.removeprefix("zoo: ").removesuffix("\n"))
+            raise ZooError(said.removeprefix("zoo: "))
 
     return run
 

@@ -81,11 +81,11 @@ def command(name: str, *words: str) -> Change:
             code = main([name, str(folder), *words])
         out.seek(0)
         err.seek(0)
-        said = err.read()
+        said = err.read().strip()  # of a progress bar a line is left
         assert all(c.isprintable() or c == "\n" for c in out.read())
         assert (code, said) == (0, "") or (code == 1 and said.startswith("zoo: "))
         if code:
-            raise ZooError(said.removeprefix("zoo: ").removesuffix("\n"))
+            raise ZooError(said.removeprefix("zoo: "))
 
     return run
 
@@ -741,30 +741,37 @@ def test_a_model_may_not_outgrow_its_weights() -> None:
     def shape(*sizes: int) -> list[nn.Parameter]:
         return [nn.Parameter(torch.zeros(size)) for size in sizes]
 
-    fitting: list[Callable[[], object]] = [
+    fitting: list[Callable[[], Built]] = [
         lambda: Built(shape(100)),
         lambda: Built(shape(100) * 50),  # tied
         lambda: Built(shape(100, 100)),  # one of them is replaced later
         lambda: Built(shape(100), buffer=10**6),
     ]
-    for build in fitting:
-        checkpoint.rehearse(build, header)
-    growing: list[Callable[[], object]] = [
+    for make in fitting:
+        assert checkpoint.build(make, header).weight0.device.type == "cpu"
+    growing: list[Callable[[], Built]] = [
         lambda: Built(shape(201)),
         lambda: Built(shape(*[1] * 201)),
         lambda: Built(shape(*[0] * 201)),
         lambda: Built(shape(100), buffer=10**12),
+        lambda: Built(shape(int(torch.ones(1).item()) * 201)),  # asks for a value
     ]
-    for build in growing:
+    for make in growing:
         with pytest.raises(ZooError, match="asks for a larger model"), bounded():
-            checkpoint.rehearse(build, header)
+            checkpoint.build(make, header)
     Built(shape(10**6))  # nothing is counted any more
 
 
+def test_an_error_of_the_constructor_is_its_own() -> None:
+    with pytest.raises(ValueError, match="latent_dim is 0"):
+        checkpoint.build(lambda: VAE(latent_dim=0), {})
+
+
 def test_what_others_build_meanwhile_is_not_counted() -> None:
-    def build() -> None:
+    def make() -> nn.Module:
         thread = Thread(target=nn.Linear, args=(1000, 1000))
         thread.start()
         thread.join()
+        return nn.Identity()
 
-    checkpoint.rehearse(build, {"weight": ("F32", 1)})
+    checkpoint.build(make, {"weight": ("F32", 1)})

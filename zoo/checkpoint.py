@@ -88,6 +88,8 @@ _LINE = _Kind(
 )
 _TEXT = _Kind("a paragraph", lambda v: isinstance(v, str) and v.isprintable() and len(v) < 2000)
 _COUNT = _Kind("a whole number", lambda v: type(v) is int and 0 <= v < 2**63)
+_SOME = _Kind("a whole number above 0", lambda v: _COUNT.test(v) and v > 0)
+_SAMPLES = _Kind("1 to 100,000", lambda v: type(v) is int and 1 <= v <= 100_000)  # or it never ends
 _NUMBER = _Kind("a number", lambda v: type(v) in (int, float))
 _OBJECT = _Kind("an object", lambda v: isinstance(v, dict))
 
@@ -130,14 +132,14 @@ _METRIC = {
     "unit": _LINE,
     "kind": _LINE,
     "standard_error": _NUMBER,
-    "count": _COUNT,
+    "count": _SOME,
     "seed": _COUNT,
     "dataset": _LINE,
     "split": _LINE,
 }
-_METRIC_MAY = {"importance_samples": _COUNT, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
-_QUICK = {"value": _NUMBER, "standard_error": _NUMBER, "count": _COUNT}
-_QUICK_MAY = {"importance_samples": _COUNT, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
+_METRIC_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
+_QUICK = {"value": _NUMBER, "standard_error": _NUMBER, "count": _SOME}
+_QUICK_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
 
 
 def _check(place: str, raw: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> None:

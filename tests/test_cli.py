@@ -136,6 +136,7 @@ def test_at_least_one(refused, model, command, n):
         (["traverse", "--steps", "0"], "steps is 0"),
         (["traverse", "--dims", "0", "7"], "no latent dimension 7; they are 0 to 2"),
         (["reconstruct", "-n", "999"], "999 images are needed, but there are only 16"),
+        (["evaluate", "--limit", "0"], "limit is 0, but at least 1 example is needed"),
         (["reconstruct", "--data", "Digit"], "no DataModule 'Digit'; did you mean Digits?"),
         (["reconstruct", "--data", "Digits"], "image has shape"),
     ],

@@ -31,6 +31,7 @@ from zoo.cli import main
 from zoo.errors import ZooError
 from zoo.models import VAE
 from zoo.pretrained import check_golden
+from zoo.protocol import Protocol, measure, with_quick_values
 
 METRIC = {
     "name": "nll",
@@ -42,6 +43,15 @@ METRIC = {
     "seed": 0,
     "dataset": "Digits",
     "split": "test",
+    "importance_samples": 2,
+    "monte_carlo_error": 0.5,
+    "quick": {
+        "value": 84.5,
+        "standard_error": 0.75,
+        "monte_carlo_error": 0.5,
+        "count": 10,
+        "importance_samples": 2,
+    },
 }
 SECRET = "root:x:0:0"
 Change = Callable[[Path], object]
@@ -81,11 +91,11 @@ def command(name: str, *words: str) -> Change:
             code = main([name, str(folder), *words])
         out.seek(0)
         err.seek(0)
-        said = err.read()
+        said = err.read().strip()  # of a progress bar a line is left
         assert all(c.isprintable() or c == "\n" for c in out.read())
         assert (code, said) == (0, "") or (code == 1 and said.startswith("zoo: "))
         if code:
-            raise ZooError(said.removeprefix("zoo: ").removesuffix("\n"))
+            raise ZooError(said.removeprefix("zoo: "))
 
     return run
 
@@ -96,6 +106,7 @@ USES: dict[str, Change] = {
     "info": command("info"),
     "card": command("card"),
     "evaluate": command("evaluate", "--limit", "2", "--samples", "2"),
+    "verify": command("verify", "--quick", "--device", "cpu"),
 }
 
 
@@ -121,6 +132,10 @@ def use(folder: Path, *names: str) -> dict[str, str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "vae-tiny"
     make(folder)
+    model = zoo.from_pretrained(str(folder))
+    metrics, quick = (measure(model, Protocol(samples=2, limit=n)) for n in (20, 10))
+    cards.write_metrics(folder, with_quick_values(metrics, quick))
+    cards.write_card(folder)
     with contextlib.redirect_stdout(io.StringIO()):
         for act in USES.values():  # what is imported and cached the first time is not watched
             act(folder)
@@ -599,7 +614,8 @@ def test_hostile_weights(folder: Path, change: Change) -> None:
 )
 def test_harmless_weights(folder: Path, change: Change) -> None:
     change(folder)
-    assert use(folder) == {}
+    # Without a recorded hash nothing can be verified.
+    assert use(folder).keys() <= {"verify"}
 
 
 # --- golden outputs and metrics ------------------------------------------------------------------
@@ -645,6 +661,79 @@ def test_metrics_with_another_value(folder: Path, place: tuple[Any, ...]) -> Non
         replaced("metrics.json", json.dumps(put(sound, place, value)))(folder)
         refused = use(folder, "info", "card")
         assert refused.keys() in (set(), {"info", "card"})
+
+
+def metric(value: Any, *place: Any) -> Change:
+    """One metric stated in another way, of the same weights."""
+
+    def change(folder: Path) -> None:
+        path = folder / "metrics.json"
+        document = json.loads(path.read_text())
+        index = [m["name"] for m in document["metrics"]].index("nll")
+        path.write_text(json.dumps(put(document, ("metrics", index, *place), value)))
+
+    return change
+
+
+@cases(
+    {
+        f"{'.'.join(place)} {value!r}"[:40]: metric(value, *place)
+        for place in (
+            ("importance_samples",),
+            ("quick", "importance_samples"),
+            ("quick", "count"),
+            ("quick", "value"),
+            ("seed",),
+            ("dataset",),
+        )
+        for value in (None, -1, 0, 1.5, 10**9, 10**18, 2**63 - 1, "x", [], {}, TRAPPED)
+    }
+)
+def test_hostile_protocols(folder: Path, change: Change) -> None:
+    """What a card says of how it was measured starts nothing that does not end."""
+    change(folder)
+    use(folder, "card", "verify")
+
+
+def front_matter(text: str) -> Change:
+    return replaced("README.md", f"---\n{text}\n---\n\n# A card\n")
+
+
+@cases(
+    {
+        "empty": replaced("README.md", ""),
+        "not in utf-8": replaced("README.md", b"---\nlicense: \xff\n---\n"),
+        "blanks": replaced("README.md", " " * 10**7),
+        "100 MB": lambda folder: os.truncate(folder / "README.md", 10**8),
+        "lines": replaced("README.md", "---\n" * 10**6),
+        "python": front_matter(f"!!python/object/apply:{TRAP}.run []"),
+        "python name": front_matter(f"license: !!python/name:{TRAP}.run"),
+        "brackets": front_matter("a: " + "[" * 10**5),
+        "900 lists": front_matter("a: " + "[" * 900 + "]" * 900),
+        "aliases": front_matter(
+            "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1},' * 9}]\n" for i in range(1, 30))
+        ),
+        "itself": front_matter("model-index: &a [*a]"),
+        **{
+            f"index {value}"[:40]: front_matter(f"model-index: {json.dumps(value)}")
+            for value in (1, "x", {}, [1], [{}], [{"results": 1}], [{"name": 1, "results": [{}]}])
+        },
+        **{
+            f"index of {value}"[:40]: front_matter(
+                "model-index: "
+                + json.dumps(
+                    [{"name": "x", "results": [{"task": {"type": "x"}, "metrics": value}]}]
+                )
+            )
+            for value in (1, [1], [{}], [{"type": [], "value": {}}])
+        },
+        "row": replaced("README.md", "| nll | " + "9" * 10**6),
+        "row that draws": replaced("README.md", "| nll | \x1b[2J"),
+    }
+)
+def test_hostile_card(folder: Path, change: Change) -> None:
+    change(folder)
+    use(folder, "verify", "info", "card")
 
 
 @cases(damages("metrics.json", 5))
@@ -741,30 +830,37 @@ def test_a_model_may_not_outgrow_its_weights() -> None:
     def shape(*sizes: int) -> list[nn.Parameter]:
         return [nn.Parameter(torch.zeros(size)) for size in sizes]
 
-    fitting: list[Callable[[], object]] = [
+    fitting: list[Callable[[], Built]] = [
         lambda: Built(shape(100)),
         lambda: Built(shape(100) * 50),  # tied
         lambda: Built(shape(100, 100)),  # one of them is replaced later
         lambda: Built(shape(100), buffer=10**6),
     ]
-    for build in fitting:
-        checkpoint.rehearse(build, header)
-    growing: list[Callable[[], object]] = [
+    for make in fitting:
+        assert checkpoint.build(make, header).weight0.device.type == "cpu"
+    growing: list[Callable[[], Built]] = [
         lambda: Built(shape(201)),
         lambda: Built(shape(*[1] * 201)),
         lambda: Built(shape(*[0] * 201)),
         lambda: Built(shape(100), buffer=10**12),
+        lambda: Built(shape(int(torch.ones(1).item()) * 201)),  # asks for a value
     ]
-    for build in growing:
+    for make in growing:
         with pytest.raises(ZooError, match="asks for a larger model"), bounded():
-            checkpoint.rehearse(build, header)
+            checkpoint.build(make, header)
     Built(shape(10**6))  # nothing is counted any more
 
 
+def test_an_error_of_the_constructor_is_its_own() -> None:
+    with pytest.raises(ValueError, match="latent_dim is 0"):
+        checkpoint.build(lambda: VAE(latent_dim=0), {})
+
+
 def test_what_others_build_meanwhile_is_not_counted() -> None:
-    def build() -> None:
+    def make() -> nn.Module:
         thread = Thread(target=nn.Linear, args=(1000, 1000))
         thread.start()
         thread.join()
+        return nn.Identity()
 
-    checkpoint.rehearse(build, {"weight": ("F32", 1)})
+    checkpoint.build(make, {"weight": ("F32", 1)})

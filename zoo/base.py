@@ -34,8 +34,8 @@ class LatentVariableModel(LightningModule, ABC):
     """A model p(x) = ∫ p(x | z) p(z) dz, or one that is used like it.
 
     Subclasses are final. Their constructors take plain JSON values, call `super().__init__()` and
-    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`. They ask for no tensor's
-    values: before a checkpoint is loaded its constructor is rehearsed on torch's meta device.
+    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`. One that asks for no
+    tensor's values can be rehearsed on torch's meta device, which bounds what a checkpoint takes.
     """
 
     about: ClassVar[str]
@@ -237,8 +237,7 @@ class LatentVariableModel(LightningModule, ABC):
         weights = folder / checkpoint.WEIGHTS
         header = checkpoint.read_header(weights, config.sha256.get(checkpoint.WEIGHTS))
         try:
-            checkpoint.rehearse(lambda: cls(**init_args), header)
-            model = cls(**init_args)
+            model = checkpoint.build(lambda: cls(**init_args), header)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             detail = str(error).partition("\n")[0]  # torch's own errors go on at length
             raise ZooError(f"{place}: {brief(detail)}") from None

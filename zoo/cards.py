@@ -8,7 +8,7 @@ import yaml
 
 from zoo import catalog, checkpoint
 from zoo.checkpoint import Config
-from zoo.errors import ZooError, shown
+from zoo.errors import ZooError, brief, shown
 
 
 class _DataSet(NamedTuple):
@@ -255,17 +255,25 @@ def contradiction(text: str, folder: Path) -> str | None:
     metrics = checkpoint.read_metrics(folder)
     try:
         results = getattr(ModelCard(text).data, "eval_results", None) or []
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
-        return f"README.md has no front matter that can be read ({str(error)[:100]})"
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        return f"README.md has no front matter that can be read ({brief(error)})"
     values = {(m["name"], m["dataset"], m["split"]): m["value"] for m in metrics}
     for result in results:
         key = (result.metric_type, result.dataset_name, result.dataset_split)
         if values.get(key) != result.metric_value:
-            return f"README.md's model index states {result.metric_type} {result.metric_value}"
+            stated = brief(f"{result.metric_type} {result.metric_value}")
+            return f"README.md's model index states {stated}"
     rows = {_row(m) for m in metrics}
     for line in text.splitlines():
         if line.startswith(tuple(f"| {m['name']} |" for m in metrics)) and line not in rows:
-            return f"README.md's table states {line.strip('| ')[:60]}"
+            return f"README.md's table states {brief(line.strip('| ')[:60])}"
     return None
 
 

@@ -15,18 +15,20 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zoo.errors import ZooError, brief, nearest, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+M = TypeVar("M", bound="nn.Module")
 
 FORMAT = 1
 METRICS_FORMAT = 1
@@ -87,6 +89,8 @@ _LINE = _Kind(
 )
 _TEXT = _Kind("a paragraph", lambda v: isinstance(v, str) and v.isprintable() and len(v) < 2000)
 _COUNT = _Kind("a whole number", lambda v: type(v) is int and 0 <= v < 2**63)
+_SOME = _Kind("a whole number above 0", lambda v: _COUNT.test(v) and v > 0)
+_SAMPLES = _Kind("1 to 100,000", lambda v: type(v) is int and 1 <= v <= 100_000)  # or it never ends
 _NUMBER = _Kind("a number", lambda v: type(v) in (int, float))
 _OBJECT = _Kind("an object", lambda v: isinstance(v, dict))
 
@@ -129,14 +133,14 @@ _METRIC = {
     "unit": _LINE,
     "kind": _LINE,
     "standard_error": _NUMBER,
-    "count": _COUNT,
+    "count": _SOME,
     "seed": _COUNT,
     "dataset": _LINE,
     "split": _LINE,
 }
-_METRIC_MAY = {"importance_samples": _COUNT, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
-_QUICK = {"value": _NUMBER, "standard_error": _NUMBER, "count": _COUNT}
-_QUICK_MAY = {"importance_samples": _COUNT, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
+_METRIC_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
+_QUICK = {"value": _NUMBER, "standard_error": _NUMBER, "count": _SOME}
+_QUICK_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
 
 
 def _check(place: str, raw: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> None:
@@ -424,19 +428,36 @@ def read_header(path: Path, expected_sha256: str | None = None) -> dict[str, tup
         ) from None
 
 
-def rehearse(build: Callable[[], object], header: Mapping[str, tuple[str, int]]) -> None:
-    """Build a model without memory, and stop where it outgrows what a weights file holds.
+def build(make: Callable[[], M], header: Mapping[str, tuple[str, int]]) -> M:
+    """Build a model, and stop where it outgrows what a weights file holds.
 
-    The arguments in config.json may ask for any size; the weights are there or they are not.
+    The arguments in config.json may ask for any size; the weights are there or they are not. The
+    constructor is rehearsed on torch's meta device, where nothing takes memory. One that asks for
+    the values of tensors comes to no end there, and is stopped when it registers what is too large.
 
     Args:
-        build: Calls the constructor.
+        make: Calls the constructor.
         header: What the file holds, as `read_header` says.
 
     Raises:
         ZooError: if the model has far more numbers than the file.
     """
     import torch
+
+    with _bounded(header), torch.device("meta"):
+        try:
+            make()
+        except ZooError:
+            raise
+        except Exception:  # that is the constructor's own to say, if it comes again
+            pass
+    with _bounded(header):
+        return make()
+
+
+@contextmanager
+def _bounded(header: Mapping[str, tuple[str, int]]) -> Iterator[None]:
+    """Refuse, while a model is built in this thread, more numbers than a file can be meant for."""
     from torch.nn.modules import module as hooks
 
     held, thread = sum(count for _, count in header.values()), get_ident()
@@ -465,8 +486,7 @@ def rehearse(build: Callable[[], object], header: Mapping[str, tuple[str, int]])
             (hooks.register_module_buffer_registration_hook, 2 * held + 2**24),
         ):
             stack.callback(register(at_most(room)).remove)
-        with torch.device("meta"):
-            build()
+        yield
 
 
 def load_weights(model: "nn.Module", path: Path, header: Mapping[str, tuple[str, int]]) -> None:

@@ -110,6 +110,8 @@ def held_out(
     from rich.console import Console
     from rich.progress import track
 
+    if limit is not None and limit < 1:
+        raise ZooError(f"limit is {limit}, but at least 1 example is needed.")
     module.batch_size = batch_size
     module.prepare_data()
     module.setup("test")

@@ -68,7 +68,7 @@ class EMModel(LatentVariableModel, ABC):
     # --- with a Trainer --------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return None
+        return []
 
     def on_train_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -98,6 +98,10 @@ class EMModel(LatentVariableModel, ABC):
                 self._log_likelihood(total)
                 self._maximization(total)
                 self._statistics = {}
+        # Lightning counts the steps of optimisers, and where there are none it saves no checkpoint.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

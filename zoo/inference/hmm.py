@@ -21,7 +21,9 @@ Sequences of different lengths are packed, as `Layout` has it. Weights need not 
 variational Bayes do not.
 """
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -63,10 +65,27 @@ class Smoothed(NamedTuple):
     log_likelihood: Tensor
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _exactly(
+    f: Callable[Concatenate[Chain, Tensor, _P], _R],
+) -> Callable[Concatenate[Chain, Tensor, _P], _R]:
+    """Compute without gradients, and without the half precision that autocast would choose."""
+
+    @wraps(f)
+    def run(chain: Chain, log_p: Tensor, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with torch.no_grad(), torch.autocast(log_p.device.type, enabled=False):
+            return f(chain, log_p, *args, **kwargs)
+
+    return run
+
+
 # --- filtering and smoothing ---------------------------------------------------------------------
 
 
-@torch.no_grad()
+@_exactly
 def filter_states(
     chain: Chain, log_emission: Tensor, layout: Layout, scan: Scan = "sequential"
 ) -> Filtered:
@@ -96,7 +115,7 @@ def filter_states(
     return Filtered(log_state, layout.total(log_c.double() + log_scale))
 
 
-@torch.no_grad()
+@_exactly
 def smooth(
     chain: Chain,
     log_emission: Tensor,
@@ -308,7 +327,7 @@ def _log_smooth(
 # --- paths ---------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
+@_exactly
 def viterbi(
     chain: Chain, log_emission: Tensor, layout: Layout, scan: Scan = "sequential"
 ) -> tuple[Tensor, Tensor]:
@@ -354,7 +373,7 @@ def _viterbi(log_pi: Tensor, log_A: Tensor, log_b: Tensor, layout: Layout) -> Te
     return path
 
 
-@torch.no_grad()
+@_exactly
 def sample_paths(chain: Chain, log_state: Tensor, layout: Layout, n: int) -> Tensor:
     """Draw n paths from p(z | x) by forward filtering and backward sampling, packed (n, N).
 
@@ -388,6 +407,7 @@ def _draw(log_weight: Tensor) -> Tensor:
     return (log_weight - torch.empty_like(log_weight).exponential_().log_()).argmax(-1)
 
 
+@_exactly
 def predict(chain: Chain, log_state: Tensor) -> Tensor:
     """p(z_{t+1} | x_1, ..., x_t) from what `filter_states` gives, both (..., K)."""
     predicted: Tensor = log_state.exp() @ chain.log_transition.exp()

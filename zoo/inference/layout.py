@@ -4,6 +4,7 @@ All first steps come first, then all second ones, and so on, each from the longe
 shortest, as in torch's `PackedSequence`: the sequences that have a step are the first ones.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Self
 
 import torch
@@ -81,3 +82,19 @@ class Layout(NamedTuple):
         rank = (chosen.cumsum(0) - 1)[self.rank[rows]]
         order = torch.arange(int(chosen.sum()), device=step.device)
         return rows, Layout(torch.bincount(step).tolist(), rank, step, order)
+
+
+def blocks(lengths: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Part sequences into blocks of some `size` steps, those of like lengths together.
+
+    Args:
+        lengths: Of the sequences, (B,).
+        size: Steps in a block; the last sequence of a block may reach beyond it.
+
+    Yields:
+        Which sequences a block has, and their lengths, the longest first.
+    """
+    ordered, order = torch.sort(lengths, descending=True, stable=True)
+    block = (ordered.cumsum(0) - ordered) // size
+    counts = torch.unique_consecutive(block, return_counts=True)[1].tolist()
+    yield from zip(torch.split(order, counts), torch.split(ordered, counts), strict=True)

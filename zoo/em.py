@@ -76,7 +76,7 @@ class EMModel(LatentVariableModel, ABC):
     # --- with a Trainer --------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return None
+        return []
 
     def on_train_start(self) -> None:
         loader = self.trainer.train_dataloader

@@ -542,7 +542,6 @@ def started(data, **arguments):
     return model
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned")
 @pytest.mark.parametrize("arguments", [{}, {"learning": "vb"}, {"supervised": True}])
 def test_the_trainer_does_what_fit_does(tmp_path, arguments):
     data = words(batch_size=10)
@@ -556,7 +555,6 @@ def test_the_trainer_does_what_fit_does(tmp_path, arguments):
     assert ("val/accuracy" in run.callback_metrics) == ("supervised" in arguments)
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned")
 @pytest.mark.parametrize("arguments", [{}, STEPWISE, {"learning": "gradient"}])
 def test_two_processes_on_half_the_batch_equal_one(tmp_path, arguments):
     results = []
@@ -571,7 +569,6 @@ def test_two_processes_on_half_the_batch_equal_one(tmp_path, arguments):
     close(results[0], results[1])
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned")
 @pytest.mark.parametrize("arguments", [{}, STEPWISE, {"learning": "gradient"}])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, arguments):
     whole_run = started(words(batch_size=16), **arguments)
@@ -588,7 +585,6 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, arguments):
     assert not torch.equal(parameters(half), parameters(whole_run))
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned")
 def test_stepwise_em_learns_from_part_of_the_data(tmp_path):
     data = words(n=256, batch_size=16)
     model = started(data, **STEPWISE)
@@ -599,7 +595,6 @@ def test_stepwise_em_learns_from_part_of_the_data(tmp_path):
     assert model.log_prob(whole(data)).mean() > full.log_prob(whole(data)).mean() > before
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned")
 def test_a_checkpoint_carries_its_words(tmp_path):
     data = words()
     model = HMM(3, symbols=20, supervised=True, transition_prior=2.0, emission_prior=2.0)
@@ -750,7 +745,6 @@ def test_tags_that_are_no_states_are_refused():
         model.fit([[0, 1]])
 
 
-@pytest.mark.filterwarnings("ignore:.*configure_optimizers. returned")
 def test_another_vocabulary_is_refused(tmp_path):
     with pytest.raises(ValueError, match="set symbols"):
         trainer(tmp_path).fit(HMM(2, symbols=7), words())

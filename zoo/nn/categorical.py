@@ -37,8 +37,9 @@ class Categoricals(nn.Module):
             )
         self.alpha = alpha
         self.logits = nn.Parameter(torch.zeros(rows, columns))
-        self.total: Tensor | None  # the sum of each row's n + alpha
-        self.register_buffer("total", torch.full((rows, 1), LARGE) if learning == "vb" else None)
+        self.learning = learning
+        self.total: Tensor  # the sum of each row's n + alpha, for variational Bayes
+        self.register_buffer("total", torch.full((rows, 1), LARGE))
 
     def log_p(self) -> Tensor:
         """Log p, of variational Bayes its mean, (R, C)."""
@@ -46,7 +47,7 @@ class Categoricals(nn.Module):
 
     def log_weight(self) -> Tensor:
         """What the E-step weighs with, (R, C): log p, or its expectation under q."""
-        if self.total is None:
+        if self.learning != "vb":
             return self.log_p()
         return _expected_log(self._counts()).to(self.logits)
 
@@ -54,8 +55,7 @@ class Categoricals(nn.Module):
     def start(self, p: Tensor) -> None:
         """Set the rows to what is proportional to p, (R, C) or (C,), of type double."""
         self.logits.copy_(p.log().expand_as(self.logits).log_softmax(-1))
-        if self.total is not None:
-            self.total.fill_(LARGE)
+        self.total.fill_(LARGE)
 
     @torch.no_grad()
     def update(self, counts: Tensor) -> None:
@@ -64,11 +64,11 @@ class Categoricals(nn.Module):
         Args:
             counts: Float64.
         """
-        counts = counts + (self.alpha if self.total is not None else self.alpha - 1)
+        counts = counts + (self.alpha if self.learning == "vb" else self.alpha - 1)
         total = counts.sum(-1, keepdim=True)
         log_p = (counts / total).log().to(self.logits)
         self.logits.copy_(torch.where(total > 0, log_p, self.logits))
-        if self.total is not None:
+        if self.learning == "vb":
             self.total.copy_(total)
 
     def log_prior(self) -> Tensor:
@@ -76,7 +76,7 @@ class Categoricals(nn.Module):
 
         Of the former without its constant.
         """
-        if self.total is None:
+        if self.learning != "vb":
             if self.alpha == 1:
                 return self.logits.new_zeros((), dtype=torch.float64)
             return (self.alpha - 1) * self.log_p().double().sum()
@@ -87,7 +87,6 @@ class Categoricals(nn.Module):
 
     def _counts(self) -> Tensor:
         """The parameters of q, n + alpha, (R, C) float64."""
-        assert self.total is not None
         return self.log_p().double().exp() * self.total.double()
 
 

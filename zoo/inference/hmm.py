@@ -100,13 +100,11 @@ def filter_states(
     pi, A, b, log_scale = _weights(chain, log_emission)
     alpha, c = _FORWARD[scan](pi, A, b, layout)
     log_state, log_c = alpha.log(), c.log().squeeze(1)
-    if min(pi.min(), A.min()) > 1e12 * torch.finfo(b.dtype).tiny:
-        # Every state is reached anew at each step, so what has underflowed is not missed.
-        reach = c.reciprocal()
+    if A.min() > 1e12 * torch.finfo(b.dtype).tiny:
+        beta = torch.ones_like(c)  # every state is reached anew, whatever underflowed at a step
     else:
         beta = _BACKWARD[scan](A, b / c, alpha, layout)
-        reach = beta.amax(1, keepdim=True) / c
-    doubtful = _doubtful(reach, layout)
+    doubtful = _doubtful(beta, c, layout)
     if doubtful is not None:
         rows, part = layout.part(doubtful)
         exact, log_b = _in_logs(chain, log_emission[rows] - log_scale[rows, None])
@@ -140,7 +138,7 @@ def smooth(
     log_c = c.log().squeeze(1)
     w = b.div_(c)
     beta = _BACKWARD[scan](A, w, alpha, layout)  # and w becomes b beta / c
-    doubtful = _doubtful(beta.amax(1, keepdim=True) / c, layout)
+    doubtful = _doubtful(beta, c, layout)
     rows, part = layout.part(doubtful) if doubtful is not None else (None, layout)
     for x in (alpha, beta, w) if rows is not None else ():
         x[rows] = 0
@@ -212,19 +210,22 @@ def _weights(chain: Chain, log_emission: Tensor) -> tuple[Tensor, Tensor, Tensor
     return chain.log_initial.exp(), chain.log_transition.exp(), b, log_scale
 
 
-def _doubtful(reach: Tensor, layout: Layout) -> Tensor | None:
+def _doubtful(beta: Tensor, c: Tensor, layout: Layout) -> Tensor | None:
     """Which sequences underflow may have cost more than rounding did, bool (B,), or None.
 
-    An entry of alpha, before it is divided by c, may lack up to K times the smallest normal number.
+    An entry of alpha, before it is divided by c, may lack up to K times the smallest normal number,
+    and p(x) would grow, relatively, by beta / c for a unit more in it.
 
     Args:
-        reach: By how much, relatively, p(x) would grow with a unit more in such an entry, (N, 1):
-            the largest beta of the row, divided by c.
-        layout: How it is packed.
+        beta: Of all rows, (N, K), or bounds on it, (N, 1).
+        c: Of all rows, (N, 1).
+        layout: How they are packed.
     """
-    info = torch.finfo(reach.dtype)
-    room = 1e6 * len(layout.sizes)  # for the K^2 parts that a step may lack
-    bad = ~(reach.squeeze(1) < info.eps / info.tiny / room)  # also NaN, where a whole sum was lost
+    info = torch.finfo(c.dtype)
+    limit = info.eps / info.tiny / (1e6 * len(layout.sizes))  # where 1e6 is room for K^2
+    if beta.max() / c.min() < limit:
+        return None
+    bad = ~(beta.amax(1) / c.squeeze(1) < limit)  # also NaN, where a whole sum was lost
     if not bad.any():
         return None
     found = bad.new_zeros(len(layout.order))

@@ -5,10 +5,12 @@ shortest, as in torch's `PackedSequence`: the sequences that have a step are the
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class Layout(NamedTuple):
@@ -98,3 +100,32 @@ def blocks(lengths: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     block = (ordered.cumsum(0) - ordered) // size
     counts = torch.unique_consecutive(block, return_counts=True)[1].tolist()
     yield from zip(torch.split(order, counts), torch.split(ordered, counts), strict=True)
+
+
+def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
+    """Put sequences of numbers into one tensor (B, T, ...), and their lengths into another, (B,).
+
+    Args:
+        name: What they are called.
+        sequences: A list of lists, arrays or tensors; or a tensor or array, if all are as long.
+
+    Raises:
+        ValueError: if there are none, one is empty, or they hold something else than numbers.
+    """
+    found = []
+    for i, sequence in enumerate(sequences):
+        try:
+            x = torch.as_tensor(np.asarray(sequence) if isinstance(sequence, list) else sequence)
+        except (TypeError, ValueError):
+            raise ValueError(f"sequence {i} of {name} holds something else than numbers.") from None
+        if x.ndim == 0:
+            raise ValueError(f"{name} must be a list of sequences; put a single one into a list.")
+        if len(x) == 0:
+            raise ValueError(f"sequence {i} of {name} is empty; leave it out.")
+        found.append(x)
+    if not found:
+        raise ValueError(f"{name} has no sequences.")
+    if len({(x.dtype, x.shape[1:]) for x in found}) > 1:
+        raise ValueError(f"the sequences of {name} differ in type or in the shape of a step.")
+    lengths = torch.tensor([len(x) for x in found])
+    return pad_sequence(found, batch_first=True), lengths

@@ -19,7 +19,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Size, Tensor
@@ -35,7 +34,7 @@ from zoo.checks import (
 )
 from zoo.em import EMModel, Statistics, add
 from zoo.inference import hmm
-from zoo.inference.layout import Layout, blocks
+from zoo.inference.layout import Layout, blocks, pad
 from zoo.inference.paths import Paths
 from zoo.nn.categorical import Categoricals, Learning
 from zoo.nn.emission import Categories, Emission, GaussianMixtures
@@ -46,7 +45,7 @@ Sequences = Tensor | Mapping[str, Tensor]
 """Sequences of equal length, (B, T) or (B, T, D); or of any: `tokens` or `values`, padded to the
 longest, and `lengths` (B,)."""
 
-BLOCK = 2**15  # steps of the E-step at a time: what is computed for them stays in the cache
+BLOCK = 2**17  # steps of the E-step at a time, which bounds its memory
 
 
 class Packed(NamedTuple):
@@ -342,23 +341,15 @@ class HMM(EMModel):
         named = data if isinstance(data, Mapping) else {key: data}
         if key not in named:
             raise ValueError(f"the data have {', '.join(named) or 'nothing'}, but no {key}.")
-        if "lengths" in named:  # padded already
-            batch = {name: torch.as_tensor(x, device=self.device) for name, x in named.items()}
-            self._sequences(batch)
-            return {key: batch.pop(key), **batch}
-        rows = {name: _tensors(name, named[name]) for name in (key, "tags") if name in named}
-        lengths = [len(x) for x in rows[key]]
-        for name, sequences in rows.items():
-            if [len(x) for x in sequences] != lengths:
-                raise ValueError(
-                    f"{name} and {key} have different lengths; give a tag to each step."
-                )
-        batch = {"lengths": torch.tensor(lengths)}
-        for name, sequences in rows.items():
-            batch[name] = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
-        if self.symbols is None and batch[key].is_floating_point():
-            batch[key] = batch[key].to(self.transition.logits.dtype)
-        return self.as_batch(batch)
+        if "lengths" not in named:
+            found = {name: pad(name, named[name]) for name in (key, "tags") if name in named}
+            lengths = found[key][1]
+            if any(not torch.equal(each, lengths) for _, each in found.values()):
+                raise ValueError("tags and sequences differ in length; give a tag to each step.")
+            named = {name: x for name, (x, _) in found.items()} | {"lengths": lengths}
+        batch = {name: torch.as_tensor(x, device=self.device) for name, x in named.items()}
+        self._sequences(batch)
+        return {key: batch.pop(key), **batch}
 
     def _read(self, x: Sequences) -> Packed:
         """Pack sequences for inference; raise ValueError if they do not fit the model."""
@@ -390,6 +381,7 @@ class HMM(EMModel):
             rows = rows.to(self.transition.logits)
         else:
             check_symbols("tokens", rows, self.symbols)
+            rows = rows.long()
         return Packed(rows, layout, values.shape[1])
 
     def _tags(self, batch: Batch) -> Tensor:
@@ -425,27 +417,3 @@ class HMM(EMModel):
 
     def _chain(self) -> hmm.Chain:
         return hmm.Chain(self.initial.log_p()[0], self.transition.log_p())
-
-
-def _tensors(name: str, sequences: Any) -> list[Tensor]:
-    """Sequences as tensors of one type.
-
-    Raises:
-        ValueError: naming the first that is empty or holds something else than numbers.
-    """
-    found = []
-    for i, sequence in enumerate(sequences):
-        try:
-            x = torch.as_tensor(np.asarray(sequence) if isinstance(sequence, list) else sequence)
-        except (TypeError, ValueError):
-            raise ValueError(f"sequence {i} of {name} holds something else than numbers.") from None
-        if x.ndim == 0:
-            raise ValueError(f"{name} must be a list of sequences; put a single one into a list.")
-        if len(x) == 0:
-            raise ValueError(f"sequence {i} of {name} is empty; leave it out.")
-        found.append(x)
-    if not found:
-        raise ValueError("there are no sequences.")
-    if len({(x.dtype, x.shape[1:]) for x in found}) > 1:
-        raise ValueError(f"the sequences of {name} differ in type or in the shape of a step.")
-    return found

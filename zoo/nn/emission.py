@@ -103,8 +103,8 @@ class Categories(Emission):
     def start(self, x: Tensor) -> None:
         """Every state emits about as the data do, up to noise that tells the states apart."""
         counts = torch.bincount(x, minlength=self.table.logits.shape[1]).double()
-        noise = torch.rand(self.table.logits.shape, dtype=torch.float64).to(counts.device)
-        self.table.start((counts + 1e-3) * (1 + noise))
+        noise = torch.randn(self.table.logits.shape, dtype=torch.float64).to(counts.device)
+        self.table.start((counts + 1e-3) * noise.exp())
 
     def given(self, z: Tensor) -> Distribution:
         return Categorical(logits=self.table.log_p()[z], validate_args=False)

@@ -325,7 +325,7 @@ def test_what_underflow_would_lose_is_found_again(scan, dtype, monkeypatch):
     drawn = hmm.sample_paths(chain, filtered.log_state, layout, 50)
     assert (hmm.log_joint(chain, log_b, drawn, layout) > exact - 30).all()
     # and it would be lost
-    monkeypatch.setattr(hmm, "_doubtful", lambda reach, layout: None)
+    monkeypatch.setattr(hmm, "_doubtful", lambda beta, c, layout: None)
     wrong = hmm.filter_states(chain, log_b, layout, scan).log_likelihood
     assert not abs(wrong - exact) < 100
 

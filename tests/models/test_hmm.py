@@ -1,6 +1,7 @@
 """The HMM against all paths, hmmlearn, closed forms, and Eisner's diary."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from datamodules import FakeTaggedText, IceCream
 from zoo.callbacks import SeedEpoch
 from zoo.metrics import ManyToOne
 from zoo.models import HMM
-from zoo.pretrained import check_golden
+from zoo.pretrained import check_golden, load_training_checkpoint
 
 DIARY = [int(n) - 1 for n in "233232322313311121113121112332322"]
 EMISSIONS = {
@@ -595,28 +596,48 @@ def test_stepwise_em_learns_from_part_of_the_data(tmp_path):
     assert model.log_prob(whole(data)).mean() > full.log_prob(whole(data)).mean() > before
 
 
-def test_a_checkpoint_carries_its_words(tmp_path):
-    data = words()
+def test_a_checkpoint_gives_what_the_model_gave(tmp_path):
     model = HMM(3, symbols=20, supervised=True, transition_prior=2.0, emission_prior=2.0)
     run = trainer(tmp_path, max_epochs=1)
-    run.fit(model, data)
-    assert model.vocabulary == data.vocabulary
+    run.fit(model, words())
     run.save_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
-    again = zoo.pretrained.load_training_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    again = load_training_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
     again.save_pretrained(tmp_path / "hmm")
     loaded = zoo.from_pretrained(str(tmp_path / "hmm"))
     check_golden(loaded, tmp_path / "hmm")
-    assert loaded.vocabulary == data.vocabulary
-    sentences = [["w3", "w0", "nowhere"][:2], ["w7"]]
-    tagged = loaded.tag(sentences)
-    batch = loaded.as_batch([[3, 0], [7]])
-    path = loaded.encode(batch)
-    assert tagged == [[f"s{path[0, 0]}", f"s{path[0, 1]}"], [f"s{path[1, 0]}"]]
-    unnamed = HMM(3, symbols=20).fit(whole(data), max_epochs=1)
-    with pytest.raises(ValueError, match="knows no words"):
-        unnamed.tag(sentences)
-    unnamed.vocabulary = data.vocabulary
-    assert {tag for tags in unnamed.tag(sentences) for tag in tags} <= {"0", "1", "2"}
+    x = model.sample(3)
+    assert torch.equal(loaded.log_prob(x), model.log_prob(x))
+    # and EM goes on from it as variational Bayes
+    bayes = zoo.from_pretrained(str(tmp_path / "hmm"), learning="vb", supervised=False)
+    bayes.fit(x, max_epochs=3, tol=-1)
+    assert rises(bayes.history[1:])
+
+
+def test_words_are_tagged():
+    data = words()
+    data.setup()
+    vocabulary = {"vocabulary": ["<unk:capital>", *data.vocabulary[1:]], "tags": data.tags}
+    model = HMM(3, symbols=20, supervised=True).fit(whole(data), max_epochs=1)
+    sentences = [["w3", "Anywhere"], ["w7"]]
+    with pytest.raises(ValueError, match="no vocabulary"):
+        model.tag(sentences)
+    model.assets = {"vocabulary.json": json.dumps(vocabulary)}
+    path = model.encode(model.as_batch([[3, 0], [7]]))
+    assert model.tag(sentences) == [[f"s{k}" for k in path[0]], [f"s{path[1, 0]}"]]
+    with pytest.raises(ValueError, match="sequence 1 of tokens is empty"):
+        model.tag([["w3"], []])
+    lines = model.texts(3)
+    assert len(lines) == 3
+    assert {word for line in lines for word in line.split()} <= {*vocabulary["vocabulary"]}
+    model.supervised = False
+    assert model.tag(sentences) == [[str(k) for k in path[0].tolist()], [str(int(path[1, 0]))]]
+
+
+def test_what_has_no_words_is_shown_in_numbers():
+    model = randomized(small("gaussian", length=2))
+    (line,) = model.texts(1)
+    assert len([float(value) for value in line.split()]) == 4
+    assert {*randomized(small()).texts(2)[0]} <= {*"0123 "}
 
 
 def test_the_diary_is_data():
@@ -746,7 +767,7 @@ def test_tags_that_are_no_states_are_refused():
 
 
 def test_another_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="set symbols"):
+    with pytest.raises(ValueError, match="20 symbols, but symbols is 7"):
         trainer(tmp_path).fit(HMM(2, symbols=7), words())
 
 

@@ -92,6 +92,7 @@ class HMM(EMModel):
     tags: ClassVar = ("hidden-markov-model", "latent-variable-model", "sequence-labeling")
     task: ClassVar = "token-classification"
     datum: ClassVar = "sequence"
+    assets: Mapping[str, str] = {}
     limits: ClassVar = (
         "A state knows the past only through the state before it. The states of a model that was "
         "trained without tags have numbers, not names."
@@ -153,8 +154,6 @@ class HMM(EMModel):
             parts = components if emission == "mixture" else 1
             self.emission = GaussianMixtures(states, number, parts, emission_prior, learning)
         self.symbols = symbols
-        self.vocabulary: list[str] = []
-        self.names: list[str] = []
 
     # --- verbs -----------------------------------------------------------------------------------
 
@@ -216,28 +215,35 @@ class HMM(EMModel):
         """Name the state of each word on the most probable path.
 
         Args:
-            sentences: Lists of words; those that are not in `vocabulary` count as their class of
+            sentences: Lists of words; those that are not in the vocabulary count as their class of
                 unknown words.
 
         Returns:
-            Tags, or the numbers of the states where these have no names.
+            Tags, or the numbers of the states of a model that was trained without them.
 
         Raises:
             ValueError: if the model was not trained on words, or a sentence has none.
         """
         from datamodules.tagged_text import word_ids
 
-        if not self.vocabulary:
-            raise ValueError(
-                "this model knows no words: train it on TaggedText, or set vocabulary."
-            )
-        known = [word_ids(words, self.vocabulary) for words in sentences]
-        paths = self.encode(self.as_batch({"tokens": known}))
-        names = self.names or [*map(str, range(len(self.transition.logits)))]
+        vocabulary = self._names("vocabulary")
+        if not vocabulary:
+            raise ValueError("this model has no vocabulary; train it on TaggedText.")
+        tokens = [word_ids(words, vocabulary) for words in sentences]
+        paths = self.encode(self.as_batch({"tokens": tokens})).tolist()
+        states = [*map(str, range(len(self.transition.logits)))]
+        names = self._names("tags") if self.supervised else states
         return [
             [names[k] for k in path[: len(words)]]
-            for path, words in zip(paths.tolist(), sentences, strict=True)
+            for path, words in zip(paths, sentences, strict=True)
         ]
+
+    def texts(self, n: int) -> list[str]:
+        """At least one line and at most n that show what the model generates."""
+        vocabulary = self._names("vocabulary")
+        if vocabulary:
+            return [" ".join(vocabulary[i] for i in x) for x in self.sample(n).tolist()]
+        return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
 
     # --- training --------------------------------------------------------------------------------
 
@@ -395,25 +401,15 @@ class HMM(EMModel):
     # --- words -----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Take over the words and tags of the data, for `tag`."""
-        data = getattr(self.trainer, "datamodule", None)
-        words = getattr(data, "vocabulary", [])
-        if stage != "fit" or not words:
-            return
-        if len(words) != self.symbols:
-            raise ValueError(f"the data have {len(words)} symbols; set symbols to that.")
-        self.vocabulary = [*words]
-        self.names = [*getattr(data, "tags", [])] if self.supervised else []
+        """Refuse data with another number of words than this model has."""
+        words = len(getattr(getattr(self.trainer, "datamodule", None), "vocabulary", []))
+        if words and words != self.symbols:
+            raise ValueError(f"the data have {words} symbols, but symbols is {self.symbols}.")
 
-    def get_extra_state(self) -> Tensor:
-        """Words and tags as JSON in a tensor, so that they travel with the weights."""
-        text = json.dumps({"vocabulary": self.vocabulary, "names": self.names})
-        return torch.tensor([*text.encode()], dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take over words and tags from the weights."""
-        found = json.loads(bytes(state.tolist()))
-        self.vocabulary, self.names = found["vocabulary"], found["names"]
+    def _names(self, what: str) -> list[str]:
+        """The vocabulary, or the tags, of the data that the model was trained on, if any."""
+        found: list[str] = json.loads(self.assets.get("vocabulary.json", "{}")).get(what, [])
+        return found
 
     def _chain(self) -> hmm.Chain:
         return hmm.Chain(self.initial.log_p()[0], self.transition.log_p())

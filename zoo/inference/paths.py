@@ -38,7 +38,6 @@ class Paths(Distribution):
         super().__init__(batch_shape, Size([length]), validate_args=False)
         self._chain, self._log_emission, self._layout = chain, log_emission, layout
         self._scan = scan
-        self._filtered = hmm.filter_states(chain, log_emission, layout, scan)
 
     @property
     def marginals(self) -> Tensor:
@@ -55,7 +54,8 @@ class Paths(Distribution):
     def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draw paths, (*sample_shape, B, T)."""
         n = Size(sample_shape).numel()
-        paths = hmm.sample_paths(self._chain, self._filtered.log_state, self._layout, n)  # (n, N)
+        given = hmm.filter_states(self._chain, self._log_emission, self._layout, self._scan)
+        paths = hmm.sample_paths(self._chain, given.log_state, self._layout, n)  # (n, N)
         padded = self._layout.unpack(paths.T, self.event_shape[0])  # (B, T, n)
         return padded.movedim(-1, 0).reshape(*sample_shape, *self.batch_shape, *self.event_shape)
 
@@ -66,7 +66,7 @@ class Paths(Distribution):
         rows = layout.order[layout.rank] * value.shape[-1] + layout.step
         path = value.reshape(*outer, -1)[..., rows]  # (..., N)
         log_joint = hmm.log_joint(self._chain, self._log_emission, path, layout)
-        log_p: Tensor = log_joint - self._filtered.log_likelihood
+        log_p = log_joint - hmm.log_likelihood(self._chain, self._log_emission, layout, self._scan)
         return log_p.reshape(*outer, *self.batch_shape)
 
     def _unpacked(self, rows: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ class HMM(EMModel):
         symbols: Number of categories, V (`categorical` only).
         dim: Dimension of the vectors, D (`gaussian` and `mixture` only).
         components: Gaussians of a state (`mixture` only).
-        learning: `em`; `vb`, variational Bayes; or `gradient`, Adam on the log-likelihood.
+        learning: `em`; `vb`, variational Bayes, of whose distributions over tables the verbs take
+            the means; or `gradient`, Adam on the log-likelihood.
         supervised: The states are seen, as `tags` (B, T) of the batches: learning is counting.
         transition_prior: Parameter alpha of the Dirichlet prior of initial and next states; `em`
             and `gradient` add alpha - 1 to each count, and need at least 1; `vb` takes any
@@ -179,6 +180,7 @@ class HMM(EMModel):
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, T): batch shape (B,), event shape (T,) or (T, D)."""
+        check_symbols("z", z, len(self.transition.logits))
         return Independent(self.emission.given(z), 1, False)
 
     @torch.no_grad()
@@ -189,6 +191,7 @@ class HMM(EMModel):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """What each state emits: its most probable category (B, T), or its mean (B, T, D)."""
+        check_symbols("z", z, len(self.transition.logits))
         return self.emission.typical()[z]
 
     @torch.no_grad()
@@ -258,7 +261,7 @@ class HMM(EMModel):
         value = hmm.log_likelihood(chain, log_emission, packed.layout, self.scan).mean()
         terms = {"loss": -value, "log_likelihood": value}
         if self.supervised:
-            path = packed.layout.pack(self._tags(batch))
+            path = self._path(packed, self._tags(batch))
             terms["loss"] = -hmm.log_joint(chain, log_emission, path, packed.layout).mean()
             if not self.training:
                 best, _ = hmm.viterbi(chain, log_emission, packed.layout, self.scan)
@@ -276,22 +279,24 @@ class HMM(EMModel):
         total: Statistics = {}
         chain = hmm.Chain(self.initial.log_weight()[0], self.transition.log_weight())
         values, lengths = self._sequences(batch)
+        tags = self._tags(batch) if self.supervised else None
         for index, some in blocks(lengths, BLOCK):
             steps = int(some[0])
-            tags = self._tags(batch)[index, :steps] if self.supervised else None
             packed = self._pack(values[index, :steps], some)
-            add(total, self._counts(chain, packed, tags))
-        if total["log_likelihood"].isneginf():
+            path = None if tags is None else self._path(packed, tags[index, :steps])
+            add(total, self._counts(chain, packed, path))
+        if not self.supervised and total["log_likelihood"].isneginf():
             raise ValueError(
                 "a sequence is impossible under this model: it has a symbol or a step that was "
                 "never met in training; raise emission_prior and transition_prior above 1."
             )
         return total
 
-    def _counts(self, chain: hmm.Chain, packed: Packed, tags: Tensor | None) -> Statistics:
+    def _counts(self, chain: hmm.Chain, packed: Packed, path: Tensor | None) -> Statistics:
+        """Sums over sequences whose states are hidden, or seen, (N,)."""
         log_weight, first = self.emission.log_weight(packed.x), len(packed.layout.order)
-        if tags is not None:
-            path, states = packed.layout.pack(tags), len(chain.log_initial)
+        if path is not None:
+            states = len(chain.log_initial)
             value = hmm.log_joint(chain, log_weight, path, packed.layout)
             marginals = torch.nn.functional.one_hot(path, states).to(log_weight)
             moves = path[packed.layout.previous] * states + path[first:]
@@ -395,8 +400,13 @@ class HMM(EMModel):
         if "tags" not in batch:
             raise ValueError("the batch has no tags, which supervised learning counts.")
         tags: Tensor = batch["tags"]
-        check_symbols("tags", tags, len(self.transition.logits))
         return tags
+
+    def _path(self, packed: Packed, tags: Tensor) -> Tensor:
+        """The states that were seen, packed (N,)."""
+        path = packed.layout.pack(tags)
+        check_symbols("tags", path, len(self.transition.logits))
+        return path
 
     # --- words -----------------------------------------------------------------------------------
 

@@ -84,6 +84,14 @@ class LatentVariableModel(LightningModule, ABC):
         """What the verbs take as x, out of a batch of a DataModule."""
         return batch["image"]
 
+    def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """What can be scored of a batch that is labelled, such as the accuracy of tags.
+
+        Returns:
+            By name, how many items of each datum are right and how many there are, (B,) each.
+        """
+        return {}
+
     @abstractmethod
     def sample(self, n: int) -> Tensor:
         """Draw n data from p(x), shape (n, *x_shape); `torch.manual_seed` governs the draw."""

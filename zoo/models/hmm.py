@@ -270,6 +270,17 @@ class HMM(EMModel):
             terms["loss"] = -value - self.log_prior() / (self._data_size or 1)
         return terms
 
+    def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """The accuracy of the most probable states, where the states are tags that the batch has.
+
+        Returns:
+            Under `accuracy`, the steps of each sequence that are right, and all, (B,) each.
+        """
+        if not self.supervised or "tags" not in batch:
+            return {}
+        right = (self.encode(self.inputs(batch)) == batch["tags"]) & batch["mask"]
+        return {"accuracy": (right.sum(1), batch["lengths"])}
+
     def inputs(self, batch: Batch) -> Sequences:
         """What the verbs take as x, out of a batch of a DataModule."""
         return {key: batch[key] for key in ("tokens", "values", "lengths") if key in batch}

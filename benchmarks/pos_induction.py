@@ -20,6 +20,10 @@ emission. Accuracy of the most probable paths on the test split, beside giving e
 class of unknown words, the tag that it has most often in the training split.
 
     python benchmarks/pos_induction.py --seeds 5
+
+Measured with seeds 0 to 4: many-to-one 0.637 for EM (seed 4; 0.612 to 0.649 over all seeds) and
+0.623 for VB (seed 1; 0.623 to 0.658: its bounds differ by less than 0.03 nats a token, and say
+little of accuracy). Tagging: 0.916 on the test split, beside 0.890.
 """
 
 import argparse

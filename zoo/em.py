@@ -99,7 +99,7 @@ class EMModel(LatentVariableModel, ABC):
         if self.kappa is not None:
             self._stepwise(self._summed(statistics))
         else:
-            add(self._statistics, statistics)
+            _add(self._statistics, statistics)
             # Before the validation of this epoch, which on_train_epoch_end would come after.
             if self.trainer.is_last_batch:
                 total = self._summed(self._statistics)
@@ -187,7 +187,7 @@ class EMModel(LatentVariableModel, ABC):
             for _ in range(max_epochs):
                 total: Statistics = {}
                 for part in _parts(batch, size):
-                    add(total, self._expectation(part))
+                    _add(total, self._expectation(part))
                 raised = total["log_likelihood"] + self.log_prior()
                 self.history += (float(raised / total["count"]),)
                 self.maximization(total)
@@ -196,8 +196,7 @@ class EMModel(LatentVariableModel, ABC):
         return self.eval()
 
 
-def add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:
-    """Add statistics to a total, which begins empty."""
+def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:
     for name, s in statistics.items():
         total[name] = total[name] + s if name in total else s
 

@@ -32,7 +32,7 @@ from zoo.checks import (
     check_lengths,
     check_symbols,
 )
-from zoo.em import EMModel, Statistics, add
+from zoo.em import EMModel, Statistics
 from zoo.inference import hmm
 from zoo.inference.layout import Layout, blocks, pad
 from zoo.inference.paths import Paths
@@ -295,7 +295,8 @@ class HMM(EMModel):
             steps = int(some[0])
             packed = self._pack(values[index, :steps], some)
             path = None if tags is None else self._path(packed, tags[index, :steps])
-            add(total, self._counts(chain, packed, path))
+            for name, s in self._counts(chain, packed, path).items():
+                total[name] = total[name] + s if name in total else s
         if not self.supervised and total["log_likelihood"].isneginf():
             raise ValueError(
                 "a sequence is impossible under this model: it has a symbol or a step that was "

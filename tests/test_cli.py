@@ -571,3 +571,14 @@ def test_export_of_what_is_no_checkpoint(refused, tmp_path):
 def test_card_of_what_is_no_checkpoint(refused):
     Path("empty").mkdir()
     assert "has no config.json" in refused("card", "empty")
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate", "traverse"])
+def test_models_of_text_are_not_drawn(capsys, command):
+    assert main([command, "hmm-ewt"]) == 1
+    assert "model of sequences, which cannot be drawn" in capsys.readouterr().err
+
+
+def test_models_of_text_print_samples(capsys):
+    assert main(["sample", "hmm-ewt", "-n", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3

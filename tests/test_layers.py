@@ -25,7 +25,7 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
         "cards",
     },
     {"base"},
-    {"em"},
+    {"em", "autoencoder"},
     {"sheet", "models", "evaluation"},
     {"gallery"},
     {"pretrained", "protocol"},

@@ -4,6 +4,7 @@ Argument validation is off: it costs as much as a small network, and the verbs c
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -26,6 +27,106 @@ def gaussian(mean: Tensor, scale: Tensor, event_dims: int) -> Distribution:
     """Independent Gaussians over the last `event_dims` dimensions; `scale` is sigma."""
     mean, scale = at_least_float32(mean), at_least_float32(scale)
     return Independent(Normal(mean, scale, validate_args=False), event_dims, False)
+
+
+def standard_gaussian(origin: Tensor) -> Distribution:
+    """N(0, I) of the shape, type and device of `origin`, (D,)."""
+    return gaussian(origin, torch.ones_like(origin), event_dims=1)
+
+
+def diagonal_gaussian(parameters: Tensor) -> Distribution:
+    """N(mu, diag sigma^2) from mu and log sigma side by side, (B, 2 D)."""
+    mean, log_scale = parameters.chunk(2, dim=-1)
+    return gaussian(mean, log_scale.exp(), event_dims=1)
+
+
+class GaussianMixture(Distribution):
+    r"""Equal mixture of diagonal Gaussians: batch shape (), event shape (D,).
+
+    Its density is two products of matrices, in float64, since $z^2 / \sigma^2$ and
+    $\mu^2 / \sigma^2$ nearly cancel.
+
+    Args:
+        mean: mu, (K, D).
+        log_scale: log sigma, (K, D).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
+        self._mean, self._log_scale = mean, log_scale
+        super().__init__(torch.Size(), mean.shape[1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean.mean(0)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        k = torch.randint(len(self._mean), torch.Size(sample_shape), device=self._mean.device)
+        return torch.normal(self._mean[k], self._log_scale[k].exp())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (..., D) to (...)."""
+        with torch.autocast(value.device.type, enabled=False):
+            z, mean, log_scale = value.double(), self._mean.double(), self._log_scale.double()
+            precision = (-2 * log_scale).exp()  # (K, D)
+            distance = z.square() @ precision.mT - 2 * z @ (mean * precision).mT  # (..., K)
+            distance = distance + (mean.square() * precision).sum(-1)
+            scale = log_scale.sum(-1) + 0.5 * mean.shape[1] * math.log(2 * math.pi)  # (K,)
+            log_p = (-0.5 * distance - scale).logsumexp(-1) - math.log(len(mean))
+        return log_p.to(value.dtype)
+
+
+class PushForward(Distribution):
+    r"""The distribution of $z = f_T \circ \dots \circ f_1(z_0)$: that of a normalizing flow.
+
+    The density of its own last draw is known from the draw; that of any other z takes the inverse
+    of each f. Batch and event shape are those of z_0, which is a vector.
+
+    Args:
+        base: Distribution of z_0.
+        transforms: f_1 to f_T, of zuko.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, base: Distribution, transforms: Sequence[Any]) -> None:
+        self._base, self._transforms = base, transforms
+        self._drawn: tuple[Tensor, Tensor] | None = None
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def centre(self) -> Tensor:
+        """Where the mean of z_0 goes: (*batch_shape, D)."""
+        return self.push(self._base.mean)[0]
+
+    def push(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map z_0, (..., D), to z, and give its log |det dz / dz_0|, (...)."""
+        log_det = z.new_zeros(z.shape[:-1])
+        for f in self._transforms:
+            z, change = f.call_and_ladj(z)
+            log_det = log_det + change
+        return z, log_det
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        start = self._base.rsample(torch.Size(sample_shape))
+        z, log_det = self.push(start)
+        self._drawn = z, self._base.log_prob(start) - log_det
+        return z
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (..., D) to (...)."""
+        if self._drawn is not None and value is self._drawn[0]:
+            return self._drawn[1]
+        z, log_det = value, value.new_zeros(value.shape[:-1])
+        for f in reversed(self._transforms):
+            before = f.inv(z)
+            log_det = log_det + f.log_abs_det_jacobian(before, z)
+            z = before
+        log_p: Tensor = self._base.log_prob(z)
+        return log_p - log_det
 
 
 class Subspace(NamedTuple):

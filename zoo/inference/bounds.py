@@ -36,13 +36,29 @@ class Bound(NamedTuple):
 def elbo(model: Inferable, x: Tensor) -> tuple[Tensor, Tensor]:
     """Distortion and rate from one posterior draw, (B,) each in nats; the ELBO is minus their sum.
 
+    The rate is KL(q || p) where torch has its closed form, else log q(z) - log p(z) at the draw.
+
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
         x: Data of shape (B, ...).
     """
     q = model.posterior(x)
-    distortion = -model.likelihood(q.rsample()).log_prob(x)
-    return distortion, kl_divergence(q, model.prior())
+    z = q.rsample()
+    return -model.likelihood(z).log_prob(x), divergence(q, model.prior(), z)
+
+
+def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    """KL(q || p) in nats, (B,): exactly if torch can, else from one draw.
+
+    Args:
+        q: Of batch shape (B,).
+        p: Of batch shape ().
+        z: A draw of q, (B, D).
+    """
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(z) - p.log_prob(z)
 
 
 @torch.no_grad()

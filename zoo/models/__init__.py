@@ -1,7 +1,10 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
+from zoo.models.flow_vae import FlowVAE as FlowVAE
 from zoo.models.gmm import GMM as GMM
 from zoo.models.hmm import HMM as HMM
+from zoo.models.iwae import IWAE as IWAE
 from zoo.models.vae import VAE as VAE
+from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
 
-FAMILIES = ("GMM", "HMM", "VAE")
+FAMILIES = ("GMM", "HMM", "IWAE", "VAE", "FlowVAE", "VampPriorVAE")

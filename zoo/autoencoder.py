@@ -1,0 +1,141 @@
+r"""What families with an encoder and a decoder network for images share, all but their bounds.
+
+The code z is a vector of D numbers. The decoder gives the parameters of
+
+$$p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i; \sigma(f_i(z))) \quad \text{or} \quad
+  p(x \mid z) = \prod_i \mathcal N(x_i; f_i(z), s^2),$$
+
+with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), q(z | x) and its loss.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from zoo.base import LatentVariableModel
+from zoo.checks import (
+    check_at_least,
+    check_choice,
+    check_image_shape,
+    check_shape,
+)
+from zoo.distributions import at_least_float32, bernoulli, gaussian
+from zoo.nn import ConvDecoder, ConvEncoder, mlp
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule, adam
+
+Likelihood = Literal["bernoulli", "gaussian"]
+Network = Literal["mlp", "conv"]
+
+
+class Autoencoder(LatentVariableModel, ABC):
+    """A model of images with an encoder and a decoder network.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        outputs: Numbers that the encoder gives for an image.
+        likelihood: p(x | z): `bernoulli`, or `gaussian` with one learned standard deviation.
+        network: `mlp`, or `conv` for strided convolutions.
+        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int],
+        latent_dim: int,
+        outputs: int,
+        likelihood: Likelihood,
+        network: Network,
+        hidden: tuple[int, ...],
+        activation: Activation,
+        residual_blocks: int,
+        lr: float,
+        lr_schedule: Schedule,
+        lr_warmup_steps: int,
+    ) -> None:
+        super().__init__()
+        check_image_shape(x_shape)
+        check_at_least(
+            1, latent_dim=latent_dim, **{f"hidden[{i}]": w for i, w in enumerate(hidden)}
+        )
+        check_at_least(0, residual_blocks=residual_blocks, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_choice(Likelihood, likelihood=likelihood)
+        check_choice(Network, network=network)
+        check_choice(Activation, activation=activation)
+        check_choice(Schedule, lr_schedule=lr_schedule)
+        self.x_shape = tuple(x_shape)
+        self.latent_shape = (latent_dim,)
+        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
+        if network == "conv":
+            self.encoder: nn.Module = ConvEncoder(x_shape, hidden, outputs, activation)
+            self.decoder: nn.Module = ConvDecoder(latent_dim, hidden, x_shape, activation)
+        else:
+            pixels = x_shape[0] * x_shape[1] * x_shape[2]
+            self.encoder = nn.Sequential(
+                nn.Flatten(), mlp(pixels, hidden, outputs, activation, residual_blocks)
+            )
+            self.decoder = nn.Sequential(
+                mlp(latent_dim, hidden[::-1], pixels, activation, residual_blocks),
+                nn.Unflatten(-1, self.x_shape),
+            )
+        # The scale of a Gaussian p(x | z); a Bernoulli has none.
+        self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
+        self.origin: Tensor  # of the codes
+        self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
+
+    @abstractmethod
+    def prior(self) -> Distribution:
+        """p(z): batch shape (), event shape (D,)."""
+
+    @abstractmethod
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
+        check_shape("z", z, self.latent_shape)
+        output = self.decoder(z)  # (B, C, H, W)
+        if self.log_scale is None:
+            return bernoulli(logits=output, event_dims=3)
+        return gaussian(output, self.log_scale.exp().expand_as(output), event_dims=3)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Draw n images from p(x): z ~ p(z), x ~ p(x | z), clipped to [0, 1]; (n, C, H, W)."""
+        return self.likelihood(self.prior().sample((n,))).sample().clamp(0, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean of p(x | z), clipped to [0, 1]: (B, D) to (B, C, H, W)."""
+        return self.likelihood(z).mean.clamp(0, 1)
+
+    def code(self, x: Tensor) -> Tensor:
+        """What the encoder gives for images (B, C, H, W), in float32 or better."""
+        check_shape("image", x, self.x_shape)
+        return at_least_float32(self.encoder(x))
+
+    def annealed(self, weight: float, steps: int) -> float:
+        """A weight in the loss that rises linearly over the first optimiser steps of a training."""
+        if not self.training or steps == 0:
+            return weight
+        return weight * min(1.0, (self.global_step + 1) / steps)
+
+    def adam(self, parameters: Iterable[nn.Parameter] | None = None) -> OptimizerLRScheduler:
+        """Adam with this model's schedule; by default on all parameters."""
+        return adam(
+            self.parameters() if parameters is None else parameters,
+            self.lr,
+            self.lr_schedule,
+            self.lr_warmup_steps,
+            self.trainer.estimated_stepping_batches,
+        )

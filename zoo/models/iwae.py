@@ -1,0 +1,139 @@
+r"""Importance-weighted autoencoder (Burda et al. 2016, https://arxiv.org/abs/1509.00519).
+
+The networks are a VAE's. Training maximises the importance-weighted bound (eq. 8): for
+$z_1, \dots, z_k \sim q(z \mid x)$,
+
+$$\mathcal L_k = \mathbb E \Big[\log \frac 1k \sum_{i=1}^k w_i \Big] \le \log p(x), \qquad
+  w_i = \frac{p(x \mid z_i) \, p(z_i)}{q(z_i \mid x)}.$$
+
+With $\tilde w_i = w_i / \sum_j w_j$ its gradient is (eq. 14)
+$\mathbb E [\sum_i \tilde w_i \nabla \log w_i]$, of which the encoder's part drowns in noise as k
+grows. The doubly reparameterised gradient of the encoder (DReG; Tucker et al. 2019, eq. 8) has the
+same expectation and does not:
+
+$$\nabla_\phi \mathcal L_k = \mathbb E \Big[\sum_i \tilde w_i^2 \,
+  \frac{\partial \log w_i}{\partial z_i} \frac{\partial z_i}{\partial \phi} \Big].$$
+"""
+
+import math
+from typing import ClassVar
+
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.distributions import Distribution
+
+from zoo.autoencoder import Autoencoder, Likelihood, Network
+from zoo.base import Batch
+from zoo.checks import check_at_least, check_images
+from zoo.distributions import diagonal_gaussian, standard_gaussian
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule
+
+
+class IWAE(Autoencoder):
+    """Importance-weighted autoencoder with a diagonal Gaussian proposal.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, or `conv` for strided convolutions.
+        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        k: Importance samples per image in training; with 1 the loss is the negative ELBO.
+        dreg: Train the encoder by the doubly reparameterised gradient.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "An importance-weighted autoencoder (Burda et al. 2016, https://arxiv.org/abs/1509.00519)"
+    )
+    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
+    limits: ClassVar = (
+        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means. "
+        "q(z | x) is a proposal, wider than the best single Gaussian: the ELBO is worse than a VAE's."
+    )
+    lacks: ClassVar = {
+        "log_prob": "log p(x) of an IWAE is an integral over z that has no closed form; "
+        "zoo.log_likelihood(model, x) gives a bound and its standard error."
+    }
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dim: int = 20,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        k: int = 50,
+        dreg: bool = False,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            x_shape,
+            latent_dim,
+            2 * latent_dim,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+        )
+        self.save_hyperparameters()
+        check_at_least(1, k=k)
+        self.k, self.dreg = k, dreg
+
+    def prior(self) -> Distribution:
+        """p(z) = N(0, I): batch shape (), event shape (D,)."""
+        return standard_gaussian(self.origin)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+        return diagonal_gaussian(self.code(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.posterior(x).mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative k-sample bound, in nats per image; the ELBO of the same draws beside it."""
+        x = batch["image"]
+        q = self.posterior(x)
+        z = q.rsample((self.k,))  # (k, B, D)
+        doubly = self.dreg and z.requires_grad
+        if doubly:  # log q(z | x) depends on the encoder through z alone
+            q = diagonal_gaussian(self.code(x).detach())
+        log_w = self._log_joint(x, z) - q.log_prob(z)  # (k, B)
+        bound = log_w.logsumexp(0) - math.log(self.k)  # (B,)
+        loss = -bound
+        if doubly:
+            weight = log_w.detach().softmax(0)  # (k, B)
+            z.register_hook(lambda gradient: weight.unsqueeze(-1) * gradient)
+            loss = -(weight * log_w).sum(0)  # its gradient by the decoder is the bound's
+        return {
+            # the value of the bound, the gradient of the surrogate
+            "loss": (loss - loss.detach() - bound.detach()).mean(),
+            "bound": bound.mean(),
+            "elbo": log_w.mean(),
+        }
+
+    def _log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """Log p(x, z) of every z (k, B, D) with its x (B, C, H, W): (k, B)."""
+        copies = x.expand(len(z), *x.shape).flatten(0, 1)
+        log_p = self.likelihood(z.flatten(0, 1)).log_prob(copies).unflatten(0, z.shape[:2])
+        return log_p + self.prior().log_prob(z)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return self.adam()

@@ -1,0 +1,129 @@
+r"""VAE with a VampPrior (Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120).
+
+The prior is the mixture of the posteriors of K pseudo-inputs $u_k$, which are learned (eq. 9):
+
+$$p(z) = \frac 1K \sum_{k=1}^K q_\phi(z \mid u_k), \qquad
+  \log p(x) \ge \mathbb E_{q(z \mid x)}[\log p(x \mid z) + \log p(z) - \log q(z \mid x)].$$
+
+It approximates the aggregate posterior, which is the prior that makes the bound highest (eq. 5),
+and moves with the encoder. The rate has no closed form and is taken at the draw of z.
+"""
+
+from typing import ClassVar
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from zoo.autoencoder import Autoencoder, Likelihood, Network
+from zoo.base import Batch
+from zoo.checks import check_at_least, check_images
+from zoo.distributions import GaussianMixture, diagonal_gaussian
+from zoo.inference import divergence
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule
+
+
+class VampPriorVAE(Autoencoder):
+    """Variational autoencoder whose prior is a mixture of posteriors.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, or `conv` for strided convolutions.
+        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        pseudo_inputs: Number of components of the prior, K.
+        kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "A variational autoencoder with a VampPrior (Tomczak & Welling 2018, "
+        "https://arxiv.org/abs/1705.07120)"
+    )
+    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
+    limits: ClassVar = (
+        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
+    )
+    lacks: ClassVar = {
+        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
+        "zoo.log_likelihood(model, x) gives a bound and its standard error."
+    }
+    shows: ClassVar = {"parameters.png": "The first 64 of the pseudo-inputs."}
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dim: int = 20,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        pseudo_inputs: int = 500,
+        kl_warmup_steps: int = 0,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            x_shape,
+            latent_dim,
+            2 * latent_dim,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+        )
+        self.save_hyperparameters()
+        check_at_least(1, pseudo_inputs=pseudo_inputs)
+        check_at_least(0, kl_warmup_steps=kl_warmup_steps)
+        self.kl_warmup_steps = kl_warmup_steps
+        # Before they are squashed to [0, 1]; at first dim and noisy, as the authors have them.
+        self.pseudo_inputs = nn.Parameter(torch.randn(pseudo_inputs, *self.x_shape) - 2)
+
+    def prior(self) -> Distribution:
+        """p(z), the mixture of the posteriors of pseudo-inputs: batch shape (), event (D,)."""
+        return GaussianMixture(*self.code(self.pseudo_inputs.sigmoid()).chunk(2, -1))
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+        return diagonal_gaussian(self.code(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.posterior(x).mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
+        x = batch["image"]
+        q = self.posterior(x)
+        z = q.rsample()
+        distortion = -self.likelihood(z).log_prob(x)  # (B,)
+        rate = divergence(q, self.prior(), z)  # (B,)
+        loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
+        return {
+            "loss": loss.mean(),
+            "elbo": -(distortion + rate).mean(),
+            "rate": rate.mean(),
+            "distortion": distortion.mean(),
+        }
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The pseudo-inputs."""
+        return {"parameters.png": self.pseudo_inputs[:64].sigmoid()}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return self.adam()

@@ -1,8 +1,7 @@
-r"""VAE with an inverse autoregressive flow posterior (Kingma et al. 2016,
-https://arxiv.org/abs/1606.04934).
+r"""VAE with an inverse autoregressive flow (Kingma et al. 2016, https://arxiv.org/abs/1606.04934).
 
-A Gaussian draw goes through T autoregressive steps, each affine in its input and with its order of
-dimensions reversed (eq. 9, 10):
+To draw from the posterior, a Gaussian draw goes through T autoregressive steps, each affine in its
+input and with the order of dimensions reversed (eq. 9, 10):
 
 $$z_0 \sim \mathcal N(\mu_\phi(x), \operatorname{diag} \sigma_\phi^2(x)), \qquad
   z_{t,i} = m_{t,i}(z_{t-1,<i}, h) + s_{t,i}(z_{t-1,<i}, h) \, z_{t-1,i}, $$
@@ -125,7 +124,7 @@ class FlowVAE(Autoencoder):
         )
 
     def encode(self, x: Tensor) -> Tensor:
-        """Where the flow takes mu, since the mean of q has no closed form: (B, C, H, W) to (B, D)."""
+        """Where the flow takes mu (the mean of q has no closed form): (B, C, H, W) to (B, D)."""
         check_images(x, self.x_shape)
         return self.posterior(x).centre
 

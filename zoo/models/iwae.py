@@ -54,8 +54,8 @@ class IWAE(Autoencoder):
     )
     tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
     limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means. "
-        "q(z | x) is a proposal, wider than the best single Gaussian: the ELBO is worse than a VAE's."
+        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
+        " q(z | x) is a proposal and wider than the best single Gaussian: a VAE's ELBO is better."
     )
     lacks: ClassVar = {
         "log_prob": "log p(x) of an IWAE is an integral over z that has no closed form; "
@@ -132,8 +132,8 @@ class IWAE(Autoencoder):
     def _log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """Log p(x, z) of every z (k, B, D) with its x (B, C, H, W): (k, B)."""
         copies = x.expand(len(z), *x.shape).flatten(0, 1)
-        log_p = self.likelihood(z.flatten(0, 1)).log_prob(copies).unflatten(0, z.shape[:2])
-        return log_p + self.prior().log_prob(z)
+        log_p = self.likelihood(z.flatten(0, 1)).log_prob(copies)
+        return log_p.reshape(z.shape[:2]) + self.prior().log_prob(z)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.adam()

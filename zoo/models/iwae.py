@@ -120,7 +120,7 @@ class IWAE(Autoencoder):
         loss = -bound
         if doubly:
             weight = log_w.detach().softmax(0)  # (k, B)
-            z.register_hook(lambda gradient: weight.unsqueeze(-1) * gradient)
+            z.register_hook(lambda gradient: weight.unsqueeze(-1) * gradient)  # type: ignore[no-untyped-call]
             loss = -(weight * log_w).sum(0)  # its gradient by the decoder is the bound's
         return {
             # the value of the bound, the gradient of the surrogate

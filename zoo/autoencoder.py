@@ -5,10 +5,10 @@ The code z is a vector of D numbers. The decoder gives the parameters of
 $$p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i; \sigma(f_i(z))) \quad \text{or} \quad
   p(x \mid z) = \prod_i \mathcal N(x_i; f_i(z), s^2),$$
 
-with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), q(z | x) and its loss.
+with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its code of x, its loss.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterable
 from typing import Literal
 
@@ -93,14 +93,6 @@ class Autoencoder(LatentVariableModel, ABC):
         self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
         self.origin: Tensor  # of the codes
         self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
-
-    @abstractmethod
-    def prior(self) -> Distribution:
-        """p(z): batch shape (), event shape (D,)."""
-
-    @abstractmethod
-    def posterior(self, x: Tensor) -> Distribution:
-        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""

@@ -56,8 +56,8 @@ class LatentVariableModel(LightningModule, ABC):
     shows: ClassVar[Mapping[str, str]] = {}
     """Captions of the files that `exhibits` fills, some of `checkpoint.EXHIBITS`; for cards."""
 
-    lacks: ClassVar[Mapping[str, str]] = {}
-    """Why this family lacks a verb, and what to use instead; by verb."""
+    lacks: Mapping[str, str] = {}
+    """Why this family, or this model of it, lacks a verb, and what to use instead; by verb."""
 
     x_shape: tuple[int, ...]
     """Shape of one datum, such as (C, H, W)."""
@@ -142,11 +142,15 @@ class LatentVariableModel(LightningModule, ABC):
         """
         return {}
 
-    @classmethod
-    def verbs(cls) -> tuple[str, ...]:
-        """Names of the verbs that this family has."""
-        has = [v for v in _OPTIONAL if getattr(cls, v) is not getattr(LatentVariableModel, v)]
-        return ("sample", *has, *(("reconstruct",) if {"encode", "decode"} <= {*has} else ()))
+    def verbs(self) -> tuple[str, ...]:
+        """Names of the verbs that this model has: implemented, and not in `lacks`."""
+        family = type(self)
+        has = [
+            v
+            for v in ("sample", *_OPTIONAL)
+            if getattr(family, v) is not getattr(LatentVariableModel, v) and v not in self.lacks
+        ]
+        return (*has, *(("reconstruct",) if {"encode", "decode"} <= {*has} else ()))
 
     def _lacks(self, verb: str) -> NoReturn:
         family = type(self).__name__

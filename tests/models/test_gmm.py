@@ -521,7 +521,7 @@ def test_verbs_of_images(arguments):
     torch.testing.assert_close(model.likelihood(z).mean.clamp(0, 1), model.decode(z))
     assert model.log_prob(x).shape == (50,)
     assert zoo.log_likelihood(model, x).kind == "exact"
-    assert GMM.verbs() == (
+    assert GMM().verbs() == (
         "sample",
         "prior",
         "posterior",

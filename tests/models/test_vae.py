@@ -237,7 +237,7 @@ def test_densities_are_float32_under_bfloat16():
 def test_what_a_vae_lacks_is_said():
     with pytest.raises(NotImplementedError, match=r"zoo\.log_likelihood"):
         small().log_prob(binary_images(2))
-    assert VAE.verbs() == (
+    assert VAE().verbs() == (
         "sample",
         "prior",
         "posterior",

@@ -1,5 +1,6 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
+from zoo.models.ae import AE as AE
 from zoo.models.flow_vae import FlowVAE as FlowVAE
 from zoo.models.gmm import GMM as GMM
 from zoo.models.hmm import HMM as HMM
@@ -7,4 +8,4 @@ from zoo.models.iwae import IWAE as IWAE
 from zoo.models.vae import VAE as VAE
 from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
 
-FAMILIES = ("GMM", "HMM", "IWAE", "VAE", "FlowVAE", "VampPriorVAE")
+FAMILIES = ("AE", "GMM", "HMM", "IWAE", "VAE", "FlowVAE", "VampPriorVAE")

@@ -13,6 +13,7 @@ $$\log q(z_T \mid x) = \log q(z_0 \mid x) - \sum_{t=1}^T \sum_i \log s_{t,i}.$$
 The steps are zuko's. The density of any other z takes D passes a step.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -59,7 +60,7 @@ class FlowVAE(Autoencoder):
     limits: ClassVar = (
         "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
     )
-    lacks: ClassVar = {
+    lacks: Mapping[str, str] = {
         "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }

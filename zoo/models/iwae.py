@@ -16,6 +16,7 @@ $$\nabla_\phi \mathcal L_k = \mathbb E \Big[\sum_i \tilde w_i^2 \,
 """
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -57,7 +58,7 @@ class IWAE(Autoencoder):
         "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
         " q(z | x) is a proposal and wider than the best single Gaussian: a VAE's ELBO is better."
     )
-    lacks: ClassVar = {
+    lacks: Mapping[str, str] = {
         "log_prob": "log p(x) of an IWAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }

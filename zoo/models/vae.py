@@ -13,6 +13,7 @@ $$\log p(x) \ge
 never weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -54,7 +55,7 @@ class VAE(Autoencoder):
     limits: ClassVar = (
         "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
     )
-    lacks: ClassVar = {
+    lacks: Mapping[str, str] = {
         "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }

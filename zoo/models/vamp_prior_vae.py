@@ -9,6 +9,7 @@ It approximates the aggregate posterior, which is the prior that makes the bound
 and moves with the encoder. The rate has no closed form and is taken at the draw of z.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -52,7 +53,7 @@ class VampPriorVAE(Autoencoder):
     limits: ClassVar = (
         "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
     )
-    lacks: ClassVar = {
+    lacks: Mapping[str, str] = {
         "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }

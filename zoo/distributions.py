@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
 from zoo.inference import mixtures
@@ -124,6 +124,68 @@ class PushForward(Distribution):
             z = before
         log_p: Tensor = self._base.log_prob(z)
         return log_p - log_det
+
+
+class PointMass(Distribution):
+    """All probability at one point, of a discrete variable.
+
+    Args:
+        point: (*batch_shape, *event_shape).
+        event_dims: Dimensions of an event.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, point: Tensor, event_dims: int) -> None:
+        self._point = point
+        split = point.ndim - event_dims
+        super().__init__(point.shape[:split], point.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._point
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self._point.expand(*torch.Size(sample_shape), *self._point.shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """0 at the point and minus infinity elsewhere, in nats: (*, *event_shape) to (*)."""
+        dims = tuple(range(-len(self.event_shape), 0))
+        there = (value == self._point).all(dims) if dims else value == self._point
+        return torch.zeros(there.shape, device=value.device).masked_fill(~there, -math.inf)
+
+
+class Autoregressive(Distribution):
+    """Grids of categories, drawn place by place in raster order: batch shape (), event (h, w).
+
+    Args:
+        network: Gives the logits of places 1 to t, (B, t, K), from a sequence or its start.
+        grid: (h, w).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, network: nn.Module, grid: tuple[int, ...]) -> None:
+        self._network = network
+        super().__init__(torch.Size(), torch.Size(grid), validate_args=False)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = torch.Size(sample_shape)
+        device = next(self._network.parameters()).device
+        s = torch.empty(shape.numel(), 0, dtype=torch.int64, device=device)
+        for _ in range(self.event_shape.numel()):
+            logits = at_least_float32(self._network(s)[:, -1])  # (n, K)
+            s = torch.cat([s, torch.multinomial(logits.softmax(-1), 1)], 1)
+        return s.reshape(shape + self.event_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats: (*, h, w) int64 to (*)."""
+        batch = value.shape[: value.ndim - len(self.event_shape)]
+        s = value.reshape(batch.numel(), -1)
+        log_p = at_least_float32(self._network(s)).log_softmax(-1)  # (n, T, K)
+        return log_p.gather(-1, s.unsqueeze(-1)).sum((1, 2)).reshape(batch)
 
 
 class Subspace(NamedTuple):

@@ -7,5 +7,6 @@ from zoo.models.hmm import HMM as HMM
 from zoo.models.iwae import IWAE as IWAE
 from zoo.models.vae import VAE as VAE
 from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
+from zoo.models.vqvae import VQVAE as VQVAE
 
-FAMILIES = ("AE", "GMM", "HMM", "IWAE", "VAE", "FlowVAE", "VampPriorVAE")
+FAMILIES = ("AE", "GMM", "HMM", "IWAE", "VAE", "VQVAE", "FlowVAE", "VampPriorVAE")

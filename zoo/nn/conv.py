@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from zoo.nn.mlp import ACTIVATIONS, Activation
 
 
-def _stages_fit(x_shape: Sequence[int], channels: Sequence[int]) -> None:
+def check_stages(x_shape: Sequence[int], channels: Sequence[int]) -> None:
+    """Raise ValueError unless an image of `x_shape`, (C, H, W), can be halved at each stage."""
     factor = 2 ** len(channels)
     if not channels or x_shape[1] % factor or x_shape[2] % factor:
         raise ValueError(
@@ -34,7 +35,7 @@ class ConvEncoder(nn.Sequential):
         outputs: int,
         activation: Activation = "relu",
     ) -> None:
-        _stages_fit(x_shape, channels)
+        check_stages(x_shape, channels)
         layers: list[nn.Module] = []
         width = x_shape[0]
         for features in channels:
@@ -66,7 +67,7 @@ class ConvDecoder(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        _stages_fit(x_shape, channels)
+        check_stages(x_shape, channels)
         factor = 2 ** len(channels)
         self.grid = (channels[-1], x_shape[1] // factor, x_shape[2] // factor)
         self.linear = nn.Linear(inputs, self.grid[0] * self.grid[1] * self.grid[2])

@@ -1,0 +1,66 @@
+r"""A causal transformer over sequences of categories: $p(s) = \prod_t p(s_t \mid s_{<t})$.
+
+Blocks are pre-normalised (Vaswani et al. 2017; Xiong et al. 2020), positions are learned.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class CausalBlock(nn.Module):
+    """Self-attention to the past, then a perceptron, each added to its input.
+
+    Args:
+        width: Numbers a position, a multiple of `heads`; input and output are (B, T, width).
+        heads: Attention heads.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        qkv = self.qkv(self.norm(h)).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, heads, D)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
+        seen = scaled_dot_product_attention(q, k, v, is_causal=True)
+        h = h + self.out(seen.transpose(1, 2).flatten(2))
+        update: Tensor = self.mlp(h)
+        return h + update
+
+
+class CausalTransformer(nn.Module):
+    """Gives the logits of each category of a sequence from those before it.
+
+    Args:
+        categories: K.
+        length: Places of a sequence, T.
+        width: Numbers a position inside.
+        depth: Number of blocks.
+        heads: Attention heads.
+    """
+
+    def __init__(self, categories: int, length: int, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width is {width}, but must be a multiple of heads, {heads}.")
+        self.length = length
+        self.start = nn.Parameter(0.02 * torch.randn(width))
+        self.embedding = nn.Embedding(categories, width)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.blocks = nn.Sequential(*(CausalBlock(width, heads) for _ in range(depth)))
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, categories))
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Logits of s_1 to s_t, (B, t, K), given s (B, t) int64 or its first t - 1, t <= T."""
+        past = self.embedding(s)
+        start = self.start.expand(len(s), 1, -1)
+        h = torch.cat([start, past], 1)[:, : self.length]
+        logits: Tensor = self.head(self.blocks(h + self.position[: h.shape[1]]))
+        return logits

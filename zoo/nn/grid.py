@@ -1,0 +1,63 @@
+"""Convolutions between images and grids of codes (van den Oord et al. 2017, section 4)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from zoo.nn.conv import check_stages
+
+
+class ResidualConv(nn.Module):
+    """Residual block: h + W_2 relu(W_1 relu(h)), with a 3x3 and a 1x1 convolution.
+
+    Args:
+        channels: Of input and output, (B, channels, H, W).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        update: Tensor = self.residual(h)
+        return h + update
+
+
+def grid_encoder(
+    x_shape: Sequence[int], channels: Sequence[int], outputs: int, residual_blocks: int
+) -> nn.Sequential:
+    """From images (B, C, H, W) to grids (B, outputs, H / 2^n, W / 2^n).
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        channels: Channels of each of the n stages; every stage halves height and width.
+        outputs: Channels of the grid.
+        residual_blocks: Behind the stages.
+    """
+    check_stages(x_shape, channels)
+    layers: list[nn.Module] = []
+    width = x_shape[0]
+    for features in channels:
+        layers += [nn.Conv2d(width, features, 4, stride=2, padding=1), nn.ReLU()]
+        width = features
+    blocks = [ResidualConv(width) for _ in range(residual_blocks)]
+    return nn.Sequential(*layers[:-1], *blocks, nn.ReLU(), nn.Conv2d(width, outputs, 1))
+
+
+def grid_decoder(
+    inputs: int, channels: Sequence[int], x_shape: Sequence[int], residual_blocks: int
+) -> nn.Sequential:
+    """From grids (B, inputs, H / 2^n, W / 2^n) to images (B, C, H, W): the encoder, backwards."""
+    check_stages(x_shape, channels)
+    width = channels[-1]
+    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1)]
+    layers += [ResidualConv(width) for _ in range(residual_blocks)]
+    for features in [*reversed(channels[:-1]), x_shape[0]]:
+        layers += [nn.ReLU(), nn.ConvTranspose2d(width, features, 4, stride=2, padding=1)]
+        width = features
+    return nn.Sequential(*layers)

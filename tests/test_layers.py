@@ -25,6 +25,7 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
     },
     {"base"},
     {"em"},
+    {"linear"},
     {"plots", "models", "evaluation"},
     {"pretrained", "protocol"},
     {"callbacks", "verification"},

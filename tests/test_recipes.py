@@ -42,10 +42,13 @@ def start(tmp_path_factory):
 
 
 class Watch(Callback):
-    """Notes what training saw: the mode, and every parameter's gradient."""
+    """Notes what training saw: the parameters before it, the mode, every parameter's gradient."""
 
     def __init__(self):
-        self.training, self.gradients = [], {}
+        self.training, self.gradients, self.before = [], {}, {}
+
+    def on_fit_start(self, trainer, pl_module):
+        self.before = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.training.append(all(module.training for module in pl_module.modules()))
@@ -123,12 +126,18 @@ def test_sets_only_what_differs_from_the_defaults(name):
 def test_trains(name, start, monkeypatch, capsys):
     run, watch = train(name, start, monkeypatch)
     assert watch.training == [True, True]
-    assert watch.gradients
-    for parameter, gradient in watch.gradients.items():
-        assert gradient is not None, f"{parameter} gets no gradient"
-        assert gradient.isfinite().all(), parameter
-    moved = {n: p for n, p in run.model.named_parameters() if watch.gradients[n].any()}
-    assert len(moved) > 0
+    if run.model.automatic_optimization:
+        assert watch.gradients
+        for parameter, gradient in watch.gradients.items():
+            assert gradient is not None, f"{parameter} gets no gradient"
+            assert gradient.isfinite().all(), parameter
+        moved = {n: p for n, p in run.model.named_parameters() if watch.gradients[n].any()}
+        assert len(moved) > 0
+    else:  # by EM
+        assert run.model.started
+        for parameter, value in run.model.named_parameters():
+            assert value.isfinite().all(), parameter
+            assert not torch.equal(value, watch.before[parameter]), f"{parameter} did not move"
     assert run.model.data["class_path"] == "FakeImages"
 
 

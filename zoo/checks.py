@@ -41,20 +41,45 @@ def check_shape(name: str, x: Tensor, shape: Sequence[int]) -> None:
         )
 
 
-def check_images(x: Tensor, x_shape: Sequence[int]) -> None:
+def check_images(x: Tensor, x_shape: Sequence[int], missing: bool = False) -> None:
     """Raise ValueError unless `x` is a batch of float images of `x_shape` with values in [0, 1].
 
     Args:
         x: Images of shape (B, C, H, W).
         x_shape: The model's (C, H, W).
+        missing: Whether a NaN is allowed, for a pixel that was not seen.
     """
     check_shape("image", x, x_shape)
     if not x.is_floating_point():
         raise ValueError(f"image has dtype {x.dtype}; divide by 255 to get floats in [0, 1].")
     if x.numel():
-        low, high = torch.aminmax(x.detach())
+        low, high = _range(x, missing)
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise ValueError(
                 f"image has values in [{low:.3g}, {high:.3g}], but images are in [0, 1]; "
                 "divide by 255, undo the normalisation, or remove the NaNs."
             )
+
+
+def check_seen(x: Tensor, x_shape: Sequence[int]) -> None:
+    """Raise ValueError unless `x` is a batch of floats of `x_shape`, none of them infinite.
+
+    A NaN is allowed: it stands for an entry that was not seen.
+
+    Args:
+        x: Data of shape (B, *x_shape).
+        x_shape: The model's.
+    """
+    check_shape("image" if len(x_shape) == 3 else "x", x, x_shape)
+    if not x.is_floating_point():
+        raise ValueError(f"x has dtype {x.dtype}, but must be of floats; use x.float().")
+    if x.numel() and any(bound.isinf() for bound in _range(x, missing=True)):
+        raise ValueError("x has infinite entries; a NaN would mark an entry as missing.")
+
+
+def _range(x: Tensor, missing: bool) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value; a NaN makes both NaN, or counts as 0 where it may be."""
+    low, high = torch.aminmax(x.detach())
+    if missing and low.isnan():
+        low, high = torch.aminmax(x.detach().nan_to_num(0, torch.inf, -torch.inf))
+    return low, high

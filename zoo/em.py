@@ -26,7 +26,8 @@ from zoo.base import Batch, LatentVariableModel
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
-log p(x), or of its bound, under the parameters that the E-step had."""
+log p(x), or of its bound, under the parameters that the E-step had; in families of one pass
+`maximization` puts it there, under the parameters that it found."""
 
 
 class EMModel(LatentVariableModel, ABC):
@@ -34,6 +35,10 @@ class EMModel(LatentVariableModel, ABC):
 
     A family gives the two steps, and a start if it depends on data.
     """
+
+    one_pass: bool = False
+    """Whether the statistics are the same whatever the parameters are: one M-step then finds the
+    parameters for good."""
 
     kappa: float | None = None
     """Exponent of the step size of stepwise EM; None for full batches."""
@@ -68,7 +73,7 @@ class EMModel(LatentVariableModel, ABC):
     # --- with a Trainer --------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return None
+        return []
 
     def on_train_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -95,9 +100,17 @@ class EMModel(LatentVariableModel, ABC):
             # Before the validation of this epoch, which on_train_epoch_end would come after.
             if self.trainer.is_last_batch:
                 total = self._summed(self._statistics)
-                self._log_likelihood(total)
-                self._maximization(total)
+                if self.one_pass:
+                    self._maximization(total)
+                    self._log_likelihood(total)
+                else:
+                    self._log_likelihood(total)
+                    self._maximization(total)
                 self._statistics = {}
+        # Lightning counts the steps of optimisers, and where there are none it saves no checkpoint.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -117,7 +130,17 @@ class EMModel(LatentVariableModel, ABC):
 
     def _log_likelihood(self, statistics: Statistics) -> None:
         value = statistics["log_likelihood"] / statistics["count"]
-        self.log("train/log_likelihood", value, prog_bar=True, rank_zero_only=False)
+        # A value an epoch would fall between the steps that Lightning logs.
+        epoch = self.kappa is None
+        self.log(
+            "train/log_likelihood",
+            value,
+            prog_bar=True,
+            on_step=not epoch,
+            on_epoch=epoch,
+            sync_dist=epoch,
+            batch_size=1,
+        )
 
     # --- both ways -------------------------------------------------------------------------------
 
@@ -143,7 +166,8 @@ class EMModel(LatentVariableModel, ABC):
         self._maximization({name: n * s for name, s in self._statistics.items()})
 
     history: tuple[float, ...] = ()
-    """Mean log-likelihood before each M-step of the last `fit`, in nats per datum."""
+    """Mean log-likelihood before each M-step of the last `fit`, in nats per datum; in a family of
+    one pass as it rose within the M-step, if it took steps, and at its end."""
 
     def fit(
         self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
@@ -152,7 +176,7 @@ class EMModel(LatentVariableModel, ABC):
 
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
-            max_epochs: Number of EM iterations at the most.
+            max_epochs: Number of EM iterations at the most; a family of one pass takes one.
             tol: Stop when an iteration raises the log-likelihood of a datum by less, in nats.
             batch_size: Data per E-step, to bound the memory; by default all.
 
@@ -175,6 +199,10 @@ class EMModel(LatentVariableModel, ABC):
                 total: Statistics = {}
                 for part in _parts(batch, size):
                     _add(total, self._expectation(part))
+                if self.one_pass:
+                    self.maximization(total)
+                    self.history += (float(total["log_likelihood"] / total["count"]),)
+                    break
                 self.history += (float(total["log_likelihood"] / total["count"]),)
                 self.maximization(total)
                 if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:

@@ -185,7 +185,7 @@ class LinearGaussianModel(EMModel, ABC):
         """p(x | z) for z of shape (B, q): batch shape (B,), event shape x_shape."""
         check_shape("z", z, self.latent_shape)
         theta = self._theta()
-        mean = self._typed(linear_gaussian.decode(theta, z)).reshape(-1, *self.x_shape)
+        mean = self._typed(linear_gaussian.decode(theta, z)).reshape(len(z), *self.x_shape)
         scale = self._typed(theta.psi.sqrt()).reshape(self.x_shape).expand_as(mean)
         return gaussian(mean, scale, event_dims=len(self.x_shape))
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from zoo.inference.linear_gaussian import LinearGaussian, identified
 
@@ -152,12 +153,10 @@ def leading(data: Moments, psi: Tensor, q: int) -> tuple[Tensor, Tensor]:
     if data.root is not None:
         root = data.root / scale  # (N, D)
         values, vectors = _eigh(root @ root.T, min(q, len(root)))
-        values = torch.where(values > 1e-14 * values[:1], values, 0)
-        vectors = root.T @ (vectors / values.sqrt().clamp(min=1e-300)) * (values > 0)
-        short = q - len(values)
-        return torch.nn.functional.pad(values, (0, short)), torch.nn.functional.pad(
-            vectors, (0, short)
-        )
+        within = values > 1e-14 * values[0]
+        vectors = root.T @ (vectors * torch.where(within, values.rsqrt(), 0))
+        missing = (0, q - len(values))
+        return pad(torch.where(within, values, 0), missing), pad(vectors, missing)
     assert data.covariance is not None
     return _eigh(data.covariance / scale[:, None] / scale, q)
 
@@ -246,9 +245,10 @@ def factor_analysis(
         # E[(x - W z)^2] with z given x: S - 2 W B S + W E[z z^T] W^T on the diagonal
         second = 1 / (1 + k) + k * theta / (1 + k).square()  # E[z z^T], diagonal
         explained = V * (2 * image * (k / (1 + k)) - V * (k * second))
-        W = psi.sqrt()[:, None] * V
+        before = psi
         psi = torch.maximum(variance - psi * explained.sum(1), floor)
-        theta, V, image = _refined(data, psi, W / psi.sqrt()[:, None])
+        # the last W, whitened by the new Psi, is in the span of what the search starts from
+        theta, V, image = _refined(data, psi, V * (before / psi).sqrt()[:, None])
     W = psi.sqrt()[:, None] * V * (theta - 1).clamp(min=0).sqrt()
     return identified(LinearGaussian(W, data.mean, psi)), tuple(history)
 

@@ -26,8 +26,8 @@ from zoo.base import Batch, LatentVariableModel
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
-log p(x), or of its bound, under the parameters that the E-step had; in families of one pass
-`maximization` puts it there, under the parameters that it found."""
+log p(x), or of its bound, under the parameters that the E-step had; of a family of one pass, under
+those that `maximization` found, which puts it there."""
 
 
 class EMModel(LatentVariableModel, ABC):
@@ -37,8 +37,7 @@ class EMModel(LatentVariableModel, ABC):
     """
 
     one_pass: bool = False
-    """Whether the statistics are the same whatever the parameters are: one M-step then finds the
-    parameters for good."""
+    """Whether the E-step is the same under any parameters, so that one M-step is the last."""
 
     kappa: float | None = None
     """Exponent of the step size of stepwise EM; None for full batches."""
@@ -66,6 +65,14 @@ class EMModel(LatentVariableModel, ABC):
     def start(self, batches: Iterable[Batch]) -> None:
         """Set the parameters that the first E-step has, from the data if need be."""
 
+    def log_prior(self) -> Tensor | float:
+        """What EM raises besides the log-likelihood of all data, in nats.
+
+        The log-density of the parameters under their prior, or minus KL(q || p) of variational
+        Bayes.
+        """
+        return 0.0
+
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
@@ -80,7 +87,7 @@ class EMModel(LatentVariableModel, ABC):
         assert loader is not None  # while it trains there is one
         # of the zoo's loaders, or of torch's
         self._data_size = getattr(loader, "n", None) or len(loader.dataset)
-        if not self.started:
+        if self.one_pass or not self.started:
             strategy = self.trainer.strategy
             if self.trainer.is_global_zero:
                 with torch.no_grad():
@@ -130,17 +137,7 @@ class EMModel(LatentVariableModel, ABC):
 
     def _log_likelihood(self, statistics: Statistics) -> None:
         value = statistics["log_likelihood"] / statistics["count"]
-        # A value an epoch would fall between the steps that Lightning logs.
-        epoch = self.kappa is None
-        self.log(
-            "train/log_likelihood",
-            value,
-            prog_bar=True,
-            on_step=not epoch,
-            on_epoch=epoch,
-            sync_dist=epoch,
-            batch_size=1,
-        )
+        self.log("train/log_likelihood", value, prog_bar=True, rank_zero_only=False)
 
     # --- both ways -------------------------------------------------------------------------------
 
@@ -166,8 +163,9 @@ class EMModel(LatentVariableModel, ABC):
         self._maximization({name: n * s for name, s in self._statistics.items()})
 
     history: tuple[float, ...] = ()
-    """Mean log-likelihood before each M-step of the last `fit`, in nats per datum; in a family of
-    one pass as it rose within the M-step, if it took steps, and at its end."""
+    """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
+    log-likelihood, and the share of the log-prior. In a family of one pass, what its M-step came to,
+    and before that how it rose, if it took steps."""
 
     def fit(
         self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
@@ -177,7 +175,7 @@ class EMModel(LatentVariableModel, ABC):
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
             max_epochs: Number of EM iterations at the most; a family of one pass takes one.
-            tol: Stop when an iteration raises the log-likelihood of a datum by less, in nats.
+            tol: Stop when an iteration raises `history` by less, in nats per datum.
             batch_size: Data per E-step, to bound the memory; by default all.
 
         Returns:
@@ -191,7 +189,7 @@ class EMModel(LatentVariableModel, ABC):
         size = n if batch_size is None else batch_size
         self._data_size = n
         with torch.no_grad():
-            if not self.started:
+            if self.one_pass or not self.started:
                 self.start(_parts(batch, size))
                 self.started.fill_(True)
             self.history = ()
@@ -201,9 +199,10 @@ class EMModel(LatentVariableModel, ABC):
                     _add(total, self._expectation(part))
                 if self.one_pass:
                     self.maximization(total)
-                    self.history += (float(total["log_likelihood"] / total["count"]),)
+                raised = total["log_likelihood"] + self.log_prior()
+                self.history += (float(raised / total["count"]),)
+                if self.one_pass:
                     break
-                self.history += (float(total["log_likelihood"] / total["count"]),)
                 self.maximization(total)
                 if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
                     break

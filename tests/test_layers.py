@@ -25,7 +25,6 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
     },
     {"base"},
     {"em"},
-    {"linear"},
     {"plots", "sheet", "models", "evaluation"},
     {"pretrained", "protocol"},
     {"callbacks", "verification", "data"},

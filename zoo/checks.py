@@ -1,5 +1,6 @@
 """Checks of what users hand to the verbs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -21,6 +22,16 @@ def check_choice(literal: Any, **values: str) -> None:
     for name, value in values.items():
         if value not in get_args(literal):
             raise ValueError(f"{name} cannot be {value!r}; {nearest(value, get_args(literal))}")
+
+
+def check_latent_dim(latent_dim: int, x_shape: Sequence[int]) -> None:
+    """Raise ValueError unless a code has fewer numbers than a datum, and each has one at least."""
+    check_at_least(1, latent_dim=latent_dim, **{f"x_shape[{i}]": n for i, n in enumerate(x_shape)})
+    if latent_dim >= math.prod(x_shape):
+        raise ValueError(
+            f"latent_dim is {latent_dim}, but must be less than the {math.prod(x_shape)} numbers "
+            "in a datum."
+        )
 
 
 def check_image_shape(x_shape: Sequence[int]) -> None:
@@ -53,36 +64,13 @@ def check_images(x: Tensor, x_shape: Sequence[int], missing: bool = False) -> No
     if not x.is_floating_point():
         raise ValueError(f"image has dtype {x.dtype}; divide by 255 to get floats in [0, 1].")
     if x.numel():
-        low, high = _range(x, missing)
+        values = x.detach()
+        low, high = torch.aminmax(values.nan_to_num(0, math.inf, -math.inf) if missing else values)
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise ValueError(
                 f"image has values in [{low:.3g}, {high:.3g}], but images are in [0, 1]; "
                 "divide by 255, undo the normalisation, or remove the NaNs."
             )
-
-
-def check_seen(x: Tensor, x_shape: Sequence[int]) -> None:
-    """Raise ValueError unless `x` is a batch of floats of `x_shape`, none of them infinite.
-
-    A NaN is allowed: it stands for an entry that was not seen.
-
-    Args:
-        x: Data of shape (B, *x_shape).
-        x_shape: The model's.
-    """
-    check_shape("image" if len(x_shape) == 3 else "x", x, x_shape)
-    if not x.is_floating_point():
-        raise ValueError(f"x has dtype {x.dtype}, but must be of floats; use x.float().")
-    if x.numel() and any(bound.isinf() for bound in _range(x, missing=True)):
-        raise ValueError("x has infinite entries; a NaN would mark an entry as missing.")
-
-
-def _range(x: Tensor, missing: bool) -> tuple[Tensor, Tensor]:
-    """The least and the greatest value; a NaN makes both NaN, or counts as 0 where it may be."""
-    low, high = torch.aminmax(x.detach())
-    if missing and low.isnan():
-        low, high = torch.aminmax(x.detach().nan_to_num(0, torch.inf, -torch.inf))
-    return low, high
 
 
 def check_lengths(name: str, x: Tensor, lengths: Tensor, mask: Tensor | None = None) -> None:
@@ -130,3 +118,12 @@ def check_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
     if not x.isfinite().all():
         raise ValueError(f"{name} has NaN or infinite values; remove or replace them.")
+
+
+def check_seen(name: str, x: Tensor, shape: Sequence[int]) -> None:
+    """Raise ValueError unless `x` has finite floats, or NaNs for what was not seen: (B, *shape)."""
+    check_shape(name, x, shape)
+    if not x.is_floating_point():
+        raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
+    if x.isinf().any():
+        raise ValueError(f"{name} has infinite values; a NaN would mark one as missing.")

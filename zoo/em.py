@@ -14,15 +14,18 @@ $$\bar s \leftarrow (1 - \eta_t) \, \bar s + \eta_t \, S_t / |B_t|, \qquad
   \eta_t = (t + t_0)^{-\kappa}, \quad \kappa \in (1/2, 1].$$
 """
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
+from zoo.checks import check_shape
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
@@ -87,7 +90,7 @@ class EMModel(LatentVariableModel, ABC):
         assert loader is not None  # while it trains there is one
         # of the zoo's loaders, or of torch's
         self._data_size = getattr(loader, "n", None) or len(loader.dataset)
-        if self.one_pass or not self.started:
+        if not self.started:
             strategy = self.trainer.strategy
             if self.trainer.is_global_zero:
                 with torch.no_grad():
@@ -164,8 +167,8 @@ class EMModel(LatentVariableModel, ABC):
 
     history: tuple[float, ...] = ()
     """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
-    log-likelihood, and the share of the log-prior. In a family of one pass, what its M-step came to,
-    and before that how it rose, if it took steps."""
+    log-likelihood, and the share of the log-prior. In a family of one pass, what its M-step came
+    to, and before that how it rose, if it took steps."""
 
     def fit(
         self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
@@ -207,6 +210,28 @@ class EMModel(LatentVariableModel, ABC):
                 if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
                     break
         return self.eval()
+
+
+def array_batch(data: Any, x_shape: Sequence[int]) -> Batch:
+    """A batch of an array (N, *x_shape), also one that is mapped into memory, which is not copied.
+
+    Args:
+        data: Of NumPy or torch.
+        x_shape: The model's: three numbers make images, any others vectors.
+
+    Raises:
+        ValueError: if it is empty, of another shape, or not of floats.
+    """
+    if not isinstance(data, Tensor):
+        with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
+            warnings.simplefilter("ignore", UserWarning)
+            data = torch.from_numpy(np.asarray(data))
+    check_shape("data", data, x_shape)
+    if len(data) == 0 or not data.is_floating_point():
+        raise ValueError(
+            f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
+        )
+    return {"image" if len(x_shape) == 3 else "x": data}
 
 
 def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:

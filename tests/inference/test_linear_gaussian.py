@@ -73,11 +73,11 @@ def test_density(model, x, holes):
 @pytest.mark.parametrize("holes", [False, True])
 def test_posterior(model, x, holes):
     x = with_holes(x) if holes else x
-    mean, precision = linear_gaussian.posterior(model, x)
+    q = linear_gaussian.posterior(model, x)
     for i, row in enumerate(x):
         wanted, covariance = conditional(model, row)
-        torch.testing.assert_close(mean[i], wanted[:Q], rtol=0, atol=1e-10)
-        found = torch.linalg.inv(precision[i] if holes else precision)
+        torch.testing.assert_close(q.mean[i], wanted[:Q], rtol=0, atol=1e-10)
+        found = q.covariance_matrix[i]
         torch.testing.assert_close(found, covariance[:Q, :Q], rtol=0, atol=1e-10)
 
 

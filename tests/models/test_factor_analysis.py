@@ -1,4 +1,4 @@
-"""Factor analysis against scikit-learn's, its conditions of optimality, and plain EM."""
+"""Factor analysis against scikit-learn's, its and conditions of optimality."""
 
 import numpy as np
 import pytest
@@ -69,16 +69,6 @@ def test_units_do_not_matter():
     )
 
 
-def test_em_comes_to_the_same_optimum():
-    x = standardised(load_wine)
-    model = fitted(x, 2)
-    em = FactorAnalysis((13,), 2, method="em").double().fit(x, max_epochs=2000, tol=1e-12)
-    assert (np.diff(em.history) > -1e-10).all()
-    assert em.history[-1] == pytest.approx(model.history[-1], abs=1e-7)
-    torch.testing.assert_close(em.W @ em.W.T, model.W @ model.W.T, rtol=0, atol=1e-3)
-    assert len(em.history) > len(model.history)
-
-
 def test_with_equal_noise_it_is_no_better_than_ppca():
     W = torch.linalg.qr(torch.randn(10, 2).double())[0] * torch.tensor([4.0, 2.0])
     x = (torch.randn(50_000, 2).double() @ W.T + torch.randn(50_000, 10).double()).numpy()
@@ -96,12 +86,11 @@ def test_the_order_of_factors_and_their_signs_are_fixed():
     assert all(column[column.abs().argmax()] > 0 for column in W.T)
 
 
-@pytest.mark.parametrize("method", ["ecme", "em"])
-def test_pixels_that_never_vary_keep_the_floor_of_the_noise(method):
+def test_pixels_that_never_vary_keep_the_floor_of_the_noise():
     x = load_digits().data / 16
     same = x.std(0) == 0
     for min_scale in (0.0, 0.02):
-        model = FactorAnalysis((64,), 5, method=method, min_scale=min_scale).double().fit(x)
+        model = FactorAnalysis((64,), 5, min_scale=min_scale).double().fit(x)
         psi = variances(model)
         floor = np.maximum(1e-6 * np.where(same, x.var(0).mean(), x.var(0)), min_scale**2)
         np.testing.assert_allclose(psi[same], floor[same], rtol=1e-9)

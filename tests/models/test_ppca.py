@@ -78,12 +78,9 @@ def test_em_comes_to_the_solution(digits):
 
 def test_fewer_data_than_entries(digits):
     x = digits[:40]
-    kept = PPCA((64,), 5).double().fit(x)  # by products of data
-    summed = PPCA((64,), 5).double().fit(x, batch_size=39)  # by products of entries
-    for a, b in zip(kept.parameters(), summed.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    model = PPCA((64,), 5).double().fit(x)
     sigma2 = eigenvalues(x)[5:].mean()
-    assert kept.log_scale.exp().square().item() == pytest.approx(sigma2, rel=1e-10)
+    assert model.log_scale.exp().square().item() == pytest.approx(sigma2, rel=1e-10)
 
 
 @pytest.mark.parametrize("method", ["closed", "em"])
@@ -132,6 +129,8 @@ def test_real_digits(mnist):
     # of a half of the pixels, the other half says most
     held = mnist.splits["val"]["image"][:500].float() / 255
     missing = torch.rand(held.shape) < 0.5
-    error = (model.fill(held.masked_fill(missing, torch.nan)) - held)[missing].square().mean()
+    error = (
+        (model.reconstruct(held.masked_fill(missing, torch.nan)) - held)[missing].square().mean()
+    )
     mean = (x.mean(0) - held)[missing].square().mean()
     assert error < 0.4 * mean

@@ -12,31 +12,78 @@ $$(x - \mu)^\top (W W^\top + \Psi)^{-1} (x - \mu)
 
 the second line being Woodbury's identity in a form in which nothing cancels. A NaN in $x$ is an
 entry that was not seen; all of the above then holds for the entries that were.
+
+Densities are computed in float64, and come out in the type of the parameters.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
+
+from zoo.distributions import at_least_float32, gaussian
 
 ROWS = 1024
 """Data that the E-step takes at a time: few enough for a cache, and for a precision of each."""
 
 
 class LinearGaussian(NamedTuple):
-    """Parameters in float64: W of shape (D, q), mu (D,), and psi (D,), the noise variances."""
+    """Parameters: W of shape (D, q), mu (D,), and psi (D,), the noise variances."""
 
     W: Tensor
     mu: Tensor
     psi: Tensor
 
+    def double(self) -> "LinearGaussian":
+        """The parameters in float64."""
+        return LinearGaussian(*(p.double() for p in self))
 
-class Posterior(NamedTuple):
-    """p(z | x): the means, (B, q), and precisions, (q, q), or (B, q, q) where entries miss."""
+    def typed(self, x: Tensor) -> Tensor:
+        """In the type of the parameters, float32 or better."""
+        return x.to(at_least_float32(self.mu).dtype)
 
-    mean: Tensor
-    precision: Tensor
+
+def prior(model: LinearGaussian) -> Distribution:
+    """p(z) = N(0, I): batch shape (), event shape (q,)."""
+    identity = model.typed(torch.eye(model.W.shape[1], device=model.W.device))
+    return _normal(identity.new_zeros(len(identity)), identity)
+
+
+def posterior(model: LinearGaussian, x: Tensor) -> Distribution:
+    """p(z | x) of what is there of x, (B, D): batch shape (B,), event shape (q,)."""
+    theta = model.double()
+    q = _posterior(theta, _seen(theta, x))
+    origin = q.mean.new_zeros(q.mean.shape[1])
+    noise = MultivariateNormal(origin, precision_matrix=q.precision, validate_args=False)
+    return _normal(model.typed(q.mean), model.typed(noise.scale_tril))
+
+
+def likelihood(model: LinearGaussian, z: Tensor, x_shape: Sequence[int]) -> Distribution:
+    """p(x | z) for z of shape (B, q): batch shape (B,), event shape x_shape, of D numbers."""
+    theta = model.double()
+    mean = z.double() @ theta.W.T + theta.mu  # (B, D)
+    scale = model.typed(theta.psi.sqrt()).reshape(x_shape)
+    mean = model.typed(mean).reshape(len(z), *x_shape)
+    return gaussian(mean, scale.expand_as(mean), event_dims=len(x_shape))
+
+
+def log_prob(model: LinearGaussian, x: Tensor) -> Tensor:
+    """Log N(x; mu, W W^T + Psi) of what is there of each x: (B, D) to (B,), in nats."""
+    theta = model.double()
+    data = _seen(theta, x)
+    return model.typed(_log_prob(theta, data, _posterior(theta, data)))
+
+
+def _normal(mean: Tensor, scale_tril: Tensor) -> Distribution:
+    return MultivariateNormal(mean, scale_tril=scale_tril, validate_args=False)
+
+
+class _Posterior(NamedTuple):
+    mean: Tensor  # (B, q)
+    precision: Tensor  # (q, q), or (B, q, q) where entries miss
 
 
 class _Seen(NamedTuple):
@@ -51,7 +98,7 @@ def _seen(model: LinearGaussian, x: Tensor) -> _Seen:
     return _Seen(torch.where(missing, model.mu, x.double()) - model.mu, (~missing).double())
 
 
-def _posterior(model: LinearGaussian, data: _Seen) -> Posterior:
+def _posterior(model: LinearGaussian, data: _Seen) -> _Posterior:
     W, psi = model.W, model.psi
     scaled = W / psi[:, None]  # (D, q)
     if data.seen is None:
@@ -63,16 +110,11 @@ def _posterior(model: LinearGaussian, data: _Seen) -> Posterior:
     projected = data.deviation @ scaled  # (B, q)
     factor = torch.linalg.cholesky(precision)
     if data.seen is None:
-        return Posterior(torch.cholesky_solve(projected.T, factor).T, precision)
-    return Posterior(torch.cholesky_solve(projected[:, :, None], factor)[:, :, 0], precision)
+        return _Posterior(torch.cholesky_solve(projected.T, factor).T, precision)
+    return _Posterior(torch.cholesky_solve(projected[:, :, None], factor)[:, :, 0], precision)
 
 
-def posterior(model: LinearGaussian, x: Tensor) -> Posterior:
-    """p(z | x) for x of shape (B, D), of which NaNs are marginalised over."""
-    return _posterior(model, _seen(model, x))
-
-
-def _log_prob(model: LinearGaussian, data: _Seen, q: Posterior) -> Tensor:
+def _log_prob(model: LinearGaussian, data: _Seen, q: _Posterior) -> Tensor:
     residual = data.deviation - q.mean @ model.W.T  # (B, D)
     log_scale = model.psi.log() + math.log(2 * math.pi)
     if data.seen is None:
@@ -80,17 +122,6 @@ def _log_prob(model: LinearGaussian, data: _Seen, q: Posterior) -> Tensor:
     else:
         terms = (data.seen * residual.square()) @ (1 / model.psi) + data.seen @ log_scale
     return -0.5 * (terms + q.mean.square().sum(-1) + torch.logdet(q.precision))
-
-
-def log_prob(model: LinearGaussian, x: Tensor) -> Tensor:
-    """Log N(x; mu, W W^T + Psi) of what is there of each x: (B, D) to (B,) float64, in nats."""
-    data = _seen(model, x)
-    return _log_prob(model, data, _posterior(model, data))
-
-
-def decode(model: LinearGaussian, z: Tensor) -> Tensor:
-    """E[x | z]: (B, q) to (B, D) float64."""
-    return z.double() @ model.W.T + model.mu
 
 
 def identified(model: LinearGaussian) -> LinearGaussian:
@@ -116,7 +147,7 @@ def expectation(model: LinearGaussian, x: Tensor) -> dict[str, Tensor]:
     Entries of x that are missing are latent variables, as z is.
 
     Args:
-        model: The current parameters.
+        model: The current parameters, float64.
         x: Data of shape (B, D).
 
     Returns:

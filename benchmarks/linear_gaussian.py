@@ -16,6 +16,9 @@ with the parameters: checks, the pass over the data, and the log-likelihood of t
 
 Targets on a CPU: 1 for PPCA, 20 for factor analysis.
 
+Then, of random rows, how a fit's seconds grow with the number of data N, of entries D and of latent
+dimensions K: the exponents between two sizes that differ by a factor of 4.
+
     python benchmarks/linear_gaussian.py --threads 2 --rounds 5
 
 On a machine that is busy otherwise, `--threads 1 --clock cpu` counts the process's CPU seconds in
@@ -23,6 +26,7 @@ place of the wall clock's.
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -85,6 +89,34 @@ def zoo_fa(x: NDArray[np.generic]) -> float:
     return model.fit(floats(x)).history[-1]
 
 
+def exponents(clock: Callable[[], float], rounds: int) -> None:
+    """Print how seconds grow with N, D and K, the others staying as they are."""
+    largest = {"N": 40_000, "D": 784, "K": 32}
+    rows = np.random.default_rng(0).normal(size=(largest["N"], largest["D"])).astype(np.float32)
+
+    def seconds(fit: Callable, n: int, d: int, k: int) -> float:
+        x, times = np.ascontiguousarray(rows[:n, :d]), []
+        for _ in range(rounds):
+            start = clock()
+            fit(x, k)
+            times.append(clock() - start)
+        return statistics.median(times)
+
+    fits = {
+        "PPCA": lambda x, k: PPCA((x.shape[1],), k).fit(x),
+        f"factor analysis, {STEPS} steps": lambda x, k: FactorAnalysis(
+            (x.shape[1],), k, max_iter=STEPS, tol=0.0
+        ).fit(x),
+    }
+    for name, fit in fits.items():
+        whole = seconds(fit, *largest.values())
+        cells = []
+        for size in largest:
+            less = {**largest, size: largest[size] // 4}
+            cells.append(f"{size} {math.log(whole / seconds(fit, *less.values()), 4):.2f}")
+        print(f"{name}: {whole:.2f} s at {largest}, exponents {', '.join(cells)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of linear-Gaussian fits.")
     parser.add_argument("--rounds", type=int, default=5, help="fits of each contestant")
@@ -132,6 +164,8 @@ def main() -> None:
         cells = "".join(f"{value:9.2f}" for value in medians)
         cells += f"{ratio:8.2f}{min(ratios):8.2f}{max(ratios):9.2f}"
         print(f"{family + ', ' + form:28}{cells}", flush=True)
+
+    exponents(clock, args.rounds)
 
     # how far the steps went: the likelihood of the pixels that vary, whose noise has no floor
     varying = forms["float64"][:, forms["float64"].std(0) > 0.05]

@@ -1,9 +1,9 @@
 r"""What one pass over data finds, in memory that does not grow with their number.
 
 Mean and covariance come from sums over data, which add up over parts of them and over processes. A
-part is multiplied in its own type, about a point within two standard deviations of its mean, and the
-sums about a common origin go on in float64: in float32 that leaves a covariance an error of at most
-3e-7 of the variances, whatever the mean. A uniform sample is the data with the smallest of
+part is multiplied in its own type, about a point within two standard deviations of its mean, and
+the sums about a common origin go on in float64: in float32 that leaves a covariance an error of at
+most 3e-7 of the variances, whatever the mean. A uniform sample is the data with the smallest of
 independent uniform keys. The noise that is left beside d principal components is that of
 probabilistic PCA (Tipping & Bishop 1999, eq. 8),
 

@@ -39,6 +39,7 @@ from zoo.checks import (
 from zoo.em import EMModel, Statistics, array_batch
 from zoo.inference import linear_fits, linear_gaussian, streams
 from zoo.inference.linear_gaussian import LinearGaussian
+from zoo.plots import signed
 
 FIRST = 1024
 """Data whose mean the sums are taken about."""
@@ -78,6 +79,8 @@ class FactorAnalysis(EMModel):
     )
 
     one_pass = True
+
+    shows: ClassVar = {"parameters.png": "The factors: grey is zero, white and black the extremes."}
 
     def __init__(
         self,
@@ -134,6 +137,12 @@ class FactorAnalysis(EMModel):
     def sample(self, n: int) -> Tensor:
         """Draw n data from p(x), (n, *x_shape); images are clipped to [0, 1]."""
         return self._clipped(self.likelihood(self.prior().sample((n,))).sample())
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The columns of W as images, where they are images."""
+        if not self._of_images:
+            return {}
+        return {"parameters.png": signed(self.W.mT.reshape(-1, *self.x_shape))}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean negative log-likelihood, in nats per datum."""

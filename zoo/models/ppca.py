@@ -26,6 +26,7 @@ from zoo.checks import check_choice, check_images, check_latent_dim, check_seen,
 from zoo.em import EMModel, Statistics, array_batch
 from zoo.inference import linear_fits, linear_gaussian, streams
 from zoo.inference.linear_gaussian import LinearGaussian
+from zoo.plots import signed
 
 Method = Literal["closed", "em"]
 
@@ -62,6 +63,10 @@ class PPCA(EMModel):
         "other densities of the same values. Samples are Gaussian, clipped to [0, 1]; noise of one "
         "variance lies on every pixel, and `decode` gives means without it."
     )
+
+    shows: ClassVar = {
+        "parameters.png": "The principal components: grey is zero, white and black the extremes."
+    }
 
     def __init__(
         self,
@@ -116,6 +121,12 @@ class PPCA(EMModel):
     def sample(self, n: int) -> Tensor:
         """Draw n data from p(x), (n, *x_shape); images are clipped to [0, 1]."""
         return self._clipped(self.likelihood(self.prior().sample((n,))).sample())
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The columns of W as images, where they are images."""
+        if not self._of_images:
+            return {}
+        return {"parameters.png": signed(self.W.mT.reshape(-1, *self.x_shape))}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean negative log-likelihood, in nats per datum."""

@@ -1,12 +1,25 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
 from zoo.models.ae import AE as AE
+from zoo.models.factor_analysis import FactorAnalysis as FactorAnalysis
 from zoo.models.flow_vae import FlowVAE as FlowVAE
 from zoo.models.gmm import GMM as GMM
 from zoo.models.hmm import HMM as HMM
 from zoo.models.iwae import IWAE as IWAE
+from zoo.models.ppca import PPCA as PPCA
 from zoo.models.vae import VAE as VAE
 from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
 from zoo.models.vqvae import VQVAE as VQVAE
 
-FAMILIES = ("AE", "GMM", "HMM", "IWAE", "VAE", "VQVAE", "FlowVAE", "VampPriorVAE")
+FAMILIES = (
+    "AE",
+    "GMM",
+    "HMM",
+    "IWAE",
+    "PPCA",
+    "VAE",
+    "VQVAE",
+    "FactorAnalysis",
+    "FlowVAE",
+    "VampPriorVAE",
+)

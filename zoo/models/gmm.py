@@ -48,7 +48,7 @@ LLOYD_STEPS = 10
 SHORT_RUN = 10
 """EM iterations on the sample after which the starts are compared."""
 
-_PART = 2**18  # numbers of the data that are converted and projected at a time
+_PART = 2**20  # numbers of the data that are converted and projected at a time
 
 
 class GMM(EMModel):
@@ -336,9 +336,9 @@ class GMM(EMModel):
             spread = torch.eye(y.shape[1]).to(spread).expand_as(spread)
         self._set(*mixtures.maximization(sums, centres, spread, self.covariance, self.floor))
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Split data so that what is made of a part takes a few megabytes."""
-        return torch.split(x, max(1, _PART // self.offset.numel()))
+    def _parts(self, x: Tensor, numbers: int = _PART) -> tuple[Tensor, ...]:
+        """Split data into parts of so many numbers, which are a few megabytes."""
+        return torch.split(x, max(1, numbers // self.offset.numel()))
 
     def _first_pass(self, batches: Iterable[Batch]) -> Tensor:
         """Set the offset and the subspace; return a uniform sample of the data, (n, D)."""
@@ -348,7 +348,7 @@ class GMM(EMModel):
         for batch in batches:
             x = self.inputs(batch)
             check_shape(self._key, x, self.x_shape)
-            for part in self._parts(x):
+            for part in self._parts(x, _PART // 4):  # what is made of it here takes float64
                 if self._of_images:
                     check_images(part, self.x_shape)
                 flat = part.flatten(1).to(self.offset)

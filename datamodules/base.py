@@ -2,19 +2,23 @@
 
 import difflib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from datamodules.loader import Batches, Finish, binarize_split, binarized, scaled, seeded
+from datamodules.cache import Example, Inventory
+from datamodules.loader import Batches, Finish, Rows, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
 Split = Literal["train", "val", "test"]
 # Streams of the seeded generators, one for each thing that is drawn once.
 SPLIT, SHAPES = 900_000, 900_001
 PIXELS: dict[Split, int] = {"train": 900_002, "val": 900_003, "test": 900_004}
+# The first stream of those that are for things drawn anew in each epoch, beside its order.
+DRAWS = 910_000
 
 
 def check_at_least(low: int, **values: int) -> None:
@@ -22,6 +26,17 @@ def check_at_least(low: int, **values: int) -> None:
     for name, value in values.items():
         if value < low:
             raise ValueError(f"{name} is {value}, but must be at least {low}.")
+
+
+def check_one_of(known: Sequence[str], **values: str) -> None:
+    """Raise a ValueError that names the first value that is none of `known`, and the nearest."""
+    for name, value in values.items():
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"{name} is {value!r}, but must be one of {', '.join(known)}; "
+                f"did you mean {near[0]!r}?"
+            )
 
 
 class DataModule(LightningDataModule, ABC):
@@ -40,17 +55,41 @@ class DataModule(LightningDataModule, ABC):
         super().__init__()
         check_at_least(1, batch_size=batch_size)
         check_at_least(0, seed=seed)
+        if seed >= 2**32:  # as for seed_everything
+            raise ValueError(f"seed is {seed}, but must be below 2^32.")
         # A process that gets no example of a very small split has no batch of it either.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.batch_size = batch_size
         self.seed = seed
         self.splits: dict[Split, dict[str, Tensor]] = {}
 
+    @classmethod
+    @abstractmethod
+    def inventory(cls, root: str | None = None) -> Inventory | dict[str, Inventory]:
+        """Return what of the data set is on disk.
+
+        A set with an argument `source` gives an inventory for each of its values.
+
+        Args:
+            root: As in the constructor.
+        """
+
     @abstractmethod
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each a dict of tensors with one row for each example."""
 
-    def tensors(self, split: Split) -> dict[str, Tensor]:
+    @abstractmethod
+    def examples(self, n: int) -> list[Example]:
+        """Return the first n training examples, or all if there are fewer, to look at.
+
+        Args:
+            n: How many.
+
+        Raises:
+            RuntimeError: if `setup()` was not called.
+        """
+
+    def tensors(self, split: Split) -> Mapping[str, Rows]:
         """Return what the loader of a split slices; its rows are the split's examples."""
         return self.splits[split]
 
@@ -62,6 +101,22 @@ class DataModule(LightningDataModule, ABC):
         """Read the splits, once; they are small enough to be read for every stage."""
         if not self.splits:
             self.splits = self.load()
+
+    def facts(self) -> dict[str, str]:
+        """Return what the splits hold, and what else there is to say of the set, once it is set up.
+
+        Raises:
+            RuntimeError: if `setup()` was not called.
+        """
+        self._check_setup()
+        return {split: f"{self._rows(split):,} examples" for split in self.splits}
+
+    def assets(self) -> dict[str, str]:
+        """Return the text files that a model of this data needs, by name, once it is set up.
+
+        They travel with a checkpoint: what the positions in its batches mean.
+        """
+        return {}
 
     def train_dataloader(self) -> Batches:
         """Return the training split, shuffled anew in each epoch."""
@@ -78,8 +133,13 @@ class DataModule(LightningDataModule, ABC):
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: Split, *, shuffle: bool) -> Batches:
-        if not self.splits:
-            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for a loader.")
+        self._check_setup()
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
+        return self.loader(split, shuffle=shuffle, rank=rank, world_size=world_size)
+
+    def loader(self, split: Split, *, shuffle: bool, rank: int, world_size: int) -> Batches:
+        """Return the loader of one process's share of a split."""
         tensors = self.tensors(split)
         return Batches(
             tensors,
@@ -87,10 +147,17 @@ class DataModule(LightningDataModule, ABC):
             finish=self.finish(split),
             shuffle=shuffle,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=rank,
+            world_size=world_size,
             device=self._device(sum(t.nbytes for t in tensors.values())),
         )
+
+    def _rows(self, split: Split) -> int:
+        return len(next(iter(self.splits[split].values())))
+
+    def _check_setup(self) -> None:
+        if not self.splits:
+            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for its data.")
 
     def _device(self, n_bytes: int) -> torch.device:
         """Return where to keep a split of so many bytes."""
@@ -121,13 +188,7 @@ class ImageDataModule(DataModule, ABC):
         seed: int,
     ) -> None:
         super().__init__(batch_size, seed)
-        known = get_args(Binarization)
-        if binarization not in known:
-            near = difflib.get_close_matches(str(binarization), known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"binarization is {binarization!r}, but must be one of {', '.join(known)}; "
-                f"did you mean {near[0]!r}?"
-            )
+        check_one_of(get_args(Binarization), binarization=binarization)
         self._x_shape = x_shape
         self.binarization = binarization
 
@@ -139,6 +200,20 @@ class ImageDataModule(DataModule, ABC):
     @abstractmethod
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, C, H, W) and `label` int64 (N,)."""
+
+    def examples(self, n: int) -> list[Example]:
+        """Return the first n training images, grey as they are stored, with their labels."""
+        check_at_least(1, n=n)
+        self._check_setup()
+        rows = {key: tensor[:n] for key, tensor in self.splits["train"].items()}
+        return [
+            Example(drawable(image), self.label_name(int(label)))
+            for image, label in zip(rows["image"], rows["label"], strict=True)
+        ]
+
+    def label_name(self, label: int) -> str:
+        """Return what a label stands for."""
+        return str(label)
 
     def tensors(self, split: Split) -> dict[str, Tensor]:
         """Return the split, with pixels drawn where they are drawn once."""
@@ -154,6 +229,11 @@ class ImageDataModule(DataModule, ABC):
 
     def _dynamic(self, split: Split) -> bool:
         return split == "train" and self.binarization == "dynamic"
+
+
+def drawable(image: Tensor) -> Tensor:
+    """Return an image of shape (C, H, W) as it is with 1 or 3 channels, else its first channel."""
+    return image if len(image) in (1, 3) else image[:1]
 
 
 def split_indices(n: int, n_val: int, n_test: int, seed: int) -> dict[Split, Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from datamodules.base import (
     split_indices,
     take,
 )
-from datamodules.cache import DataError
+from datamodules.cache import DataError, Inventory
 
 # Formats that Pillow only identifies, or hands to another program.
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -75,6 +76,21 @@ class ImageFolder(ImageDataModule):
         self.test_fraction = test_fraction
         self.class_names: list[str] = []
 
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return whether the folder is there; without `root` it is the user's to name."""
+        remedy = "give root, the folder that holds your pictures"
+        if root is None:
+            return Inventory(None, missing=("a folder of yours",), remedy=remedy)
+        folder = Path(root).expanduser()
+        if not folder.is_dir():
+            return Inventory(None, missing=(str(folder),), remedy=remedy)
+        return Inventory(folder, found=(folder.name,))
+
+    def label_name(self, label: int) -> str:
+        """Return the name of the sub-folder that a label stands for."""
+        return self.class_names[label]
+
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, C, size, size) and `label` int64 (N,)."""
         root = Path(self.root).expanduser()
@@ -122,9 +138,15 @@ def read_pictures(
     root: Path, files: list[Path], size: int, channels: int
 ) -> tuple[list[NDArray[np.uint8] | None], dict[Path, str]]:
     """Read all pictures, each (size, size, channels) or None if it cannot be read, and say why."""
-    from rich.progress import track
-
     bad: dict[Path, str] = {}
+    return list(each_picture(root, files, size, channels, bad)), bad
+
+
+def each_picture(
+    root: Path, files: list[Path], size: int, channels: int, bad: dict[Path, str]
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Read the pictures one after the other, as `read_pictures` does, and note in `bad` why not."""
+    from rich.progress import track
 
     def read(file: Path) -> NDArray[np.uint8] | None:
         # Pillow raises almost anything on a damaged file, and one file must not end the run.
@@ -137,16 +159,13 @@ def read_pictures(
     # Pillow's own warnings name no file
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")
-        pictures = list(
-            track(
-                pool.map(read, files),
-                description=f"Reading {root}",
-                total=len(files),
-                transient=True,
-                disable=len(files) < PROGRESS_FROM,
-            )
+        yield from track(
+            pool.map(read, files),
+            description=f"Reading {root}",
+            total=len(files),
+            transient=True,
+            disable=len(files) < PROGRESS_FROM,
         )
-    return pictures, bad
 
 
 def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:

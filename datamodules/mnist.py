@@ -9,11 +9,8 @@ import gzip
 import hashlib
 import os
 import shutil
-import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from math import prod
 from pathlib import Path
@@ -30,7 +27,8 @@ from datamodules.base import (
     split_indices,
     take,
 )
-from datamodules.cache import DataError, data_dir
+from datamodules.cache import DataError, Inventory, set_dir
+from datamodules.download import TIMEOUT_S, socket_timeout
 
 # Published md5 of each archive, by data set.
 MD5 = {
@@ -47,11 +45,23 @@ MD5 = {
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 }
-TIMEOUT_S = 30.0
+# What the labels of Fashion-MNIST stand for.
+CLOTHING = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 
 
 class MNIST(ImageDataModule):
-    """MNIST: 28 x 28 grey digits, 60,000 to train (of them `val_size` held out), 10,000 to test.
+    """Handwritten digits, 28 x 28 grey pixels: 60,000 to train and validate with, 10,000 to test.
 
     Args:
         batch_size: Images per batch and process.
@@ -75,6 +85,11 @@ class MNIST(ImageDataModule):
         self.root = root
         self.val_size = val_size
 
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return which archives are there, packed or unpacked."""
+        return inventory("MNIST", root)
+
     def prepare_data(self) -> None:
         """Download what is missing."""
         download("MNIST", self.root)
@@ -85,7 +100,7 @@ class MNIST(ImageDataModule):
 
 
 class FashionMNIST(ImageDataModule):
-    """Fashion-MNIST: 28 x 28 grey pictures of ten kinds of clothing, in MNIST's sizes.
+    """Pictures of ten kinds of clothing (Fashion-MNIST), as many and as large as MNIST's.
 
     Args:
         batch_size: Images per batch and process.
@@ -108,6 +123,15 @@ class FashionMNIST(ImageDataModule):
         check_at_least(1, val_size=val_size)
         self.root = root
         self.val_size = val_size
+
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return which archives are there, packed or unpacked."""
+        return inventory("FashionMNIST", root)
+
+    def label_name(self, label: int) -> str:
+        """Return the kind of clothing that a label stands for."""
+        return CLOTHING[label]
 
     def prepare_data(self) -> None:
         """Download what is missing."""
@@ -133,7 +157,19 @@ def load(name: str, root: str | None, val_size: int, seed: int) -> dict[Split, d
 
 def raw_dir(name: str, root: str | None) -> Path:
     """Return the folder of the data set's files."""
-    return (data_dir() if root is None else Path(root).expanduser()) / name / "raw"
+    return set_dir(root, name) / "raw"
+
+
+def inventory(name: str, root: str | None) -> Inventory:
+    """Return which archives of a data set are there, packed or unpacked."""
+    raw = raw_dir(name, root)
+    missing = missing_files(name, raw)
+    return Inventory(
+        raw,
+        found=tuple(archive for archive in MD5[name] if archive not in missing),
+        missing=tuple(missing),
+        remedy="they are downloaded when training starts, or put them there",
+    )
 
 
 def missing_files(name: str, raw: Path) -> list[str]:
@@ -246,14 +282,3 @@ def fetch(name: str, folder: str) -> None:
     from torchvision import datasets
 
     {"MNIST": datasets.MNIST, "FashionMNIST": datasets.FashionMNIST}[name](folder, download=True)
-
-
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound the waits of sockets that set no time-out, as torchvision's do not."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -99,8 +99,8 @@ def test_every_file_is_there_and_pinned(name):
         "metrics.json",
         "model.safetensors",
         "recipe.yaml",
-        "samples.png",
     }
+    assert files & {"samples.png", "samples.txt"}
     assert pins[name] == {file: checkpoint.sha256(folder / file) for file in files}
 
 
@@ -146,7 +146,7 @@ METRIC = {
     "unit": "nats/image",
     "kind": "estimate",
     "standard_error": 0.5,
-    "images": 1000,
+    "count": 1000,
     "seed": 0,
     "dataset": "MNIST",
     "split": "test",
@@ -167,7 +167,7 @@ def test_a_card_carries_its_metrics(folder):
     text = (folder / "README.md").read_text()
     check_model_index(text, [METRIC, {**METRIC, "name": "elbo", "value": -90.5}])
     assert (
-        "| nll | 84.25 | 0.5 | nats/image | estimate | MNIST test, 1,000 images, seed 0 |" in text
+        "| nll | 84.25 | 0.5 | nats/image | estimate | MNIST test, 1,000 examples, seed 0 |" in text
     )
 
 

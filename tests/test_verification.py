@@ -97,7 +97,7 @@ def test_a_value_off_by_three_standard_errors_fails(folder, name, quick):
     [
         (lambda c: metric(c, "active_units").update(value=2), "active_units"),
         (lambda c: metric(c, "elbo").update(standard_error=50.0), "elbo"),
-        (lambda c: metric(c, "elbo").update(images=101), "elbo"),
+        (lambda c: metric(c, "elbo").update(count=101), "elbo"),
         (lambda c: metric(c, "nll").update(seed=5, monte_carlo_error=9.0), None),
         (lambda c: metric(c, "nll").update(name="bits"), "bits"),
         (lambda c: c.update(weights="0" * 64), "metrics"),

@@ -70,6 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     copy.add_argument("recipe")
     copy.add_argument("file", type=Path)
 
+    command = commands.add_parser("data", help="list the data sets, or describe and preview one")
+    command.add_argument("name", nargs="?", help="such as MNIST; by default, all are listed")
+    command.add_argument("--preview", type=Path, metavar="PNG", help="draw examples to this file")
+    command.add_argument("-n", type=int, help="how many examples to draw; 24 by default")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="an argument of the data set, such as root=FOLDER; may be given again",
+    )
+
     command = commands.add_parser("list", help="list the pretrained models")
     command.add_argument("pattern", nargs="?", default="*", help="such as '*-mnist'")
     command.add_argument("--verb", help="only models that can do this, such as encode")
@@ -218,6 +231,12 @@ def _recipes(args: argparse.Namespace) -> None:
     print(f"Edit {args.file}, then: zoo fit {args.file}")
 
 
+def _data(args: argparse.Namespace) -> None:
+    from zoo import data
+
+    data.run(args.name, args.settings, args.preview, args.n)
+
+
 def _list(args: argparse.Namespace) -> None:
     names = catalog.list_models(args.pattern, args.verb)
     if not names:
@@ -270,6 +289,11 @@ def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int)
 
     from zoo.protocol import data_module
 
+    if model.datum != "image":
+        raise ZooError(
+            f"{args.model} is a model of {model.datum}s, which cannot be drawn as pictures; "
+            f"`zoo sample {args.model}` prints some, and zoo.from_pretrained has its verbs."
+        )
     if args.images is not None:
         found = _own_images(model, args.images.expanduser(), n)
     else:
@@ -324,7 +348,9 @@ def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> No
 
 def _sample(args: argparse.Namespace) -> None:
     model = _load(args)
-    if args.mean:
+    if model.datum != "image":
+        print("\n".join(model.texts(args.n)))
+    elif args.mean:
         _save(model.decode(model.prior().sample((args.n,))), None, args)
     else:
         _save(model.sample(args.n), None, args)
@@ -520,6 +546,7 @@ def _card(args: argparse.Namespace) -> None:
 _COMMANDS = {
     **dict.fromkeys(_TRAINING, _train),
     "recipes": _recipes,
+    "data": _data,
     "list": _list,
     "info": _info,
     "sample": _sample,

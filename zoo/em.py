@@ -61,6 +61,14 @@ class EMModel(LatentVariableModel, ABC):
     def start(self, batches: Iterable[Batch]) -> None:
         """Set the parameters that the first E-step has, from the data if need be."""
 
+    def log_prior(self) -> Tensor | float:
+        """What EM raises besides the log-likelihood of all data, in nats.
+
+        The log-density of the parameters under their prior, or minus KL(q || p) of variational
+        Bayes.
+        """
+        return 0.0
+
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
@@ -147,7 +155,8 @@ class EMModel(LatentVariableModel, ABC):
         self._maximization({name: n * s for name, s in self._statistics.items()})
 
     history: tuple[float, ...] = ()
-    """Mean log-likelihood before each M-step of the last `fit`, in nats per datum."""
+    """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
+    log-likelihood, and the share of the log-prior."""
 
     def fit(
         self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
@@ -157,7 +166,7 @@ class EMModel(LatentVariableModel, ABC):
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
             max_epochs: Number of EM iterations at the most.
-            tol: Stop when an iteration raises the log-likelihood of a datum by less, in nats.
+            tol: Stop when an iteration raises `history` by less, in nats per datum.
             batch_size: Data per E-step, to bound the memory; by default all.
 
         Returns:
@@ -179,7 +188,8 @@ class EMModel(LatentVariableModel, ABC):
                 total: Statistics = {}
                 for part in _parts(batch, size):
                     _add(total, self._expectation(part))
-                self.history += (float(total["log_likelihood"] / total["count"]),)
+                raised = total["log_likelihood"] + self.log_prior()
+                self.history += (float(raised / total["count"]),)
                 self.maximization(total)
                 if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
                     break

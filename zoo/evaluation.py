@@ -149,79 +149,152 @@ DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL
 def evaluate(
     model: LatentVariableModel, batches: Iterable[Batch], samples: int = 5000, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Measure a model on the images of a loader: ELBO, rate, distortion, NLL, active units.
+    """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
-    Two errors go with each mean: `standard_error` is that over images, so how far another test set
-    would be off, and `monte_carlo_error` that over the draws of z, so how far the same images would
-    be off with another seed.
+    Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
+    ELBO, its rate and distortion, and the active units. Two errors go with each mean:
+    `standard_error` is that over data, so how far another test set would be off, and
+    `monte_carlo_error` that over the draws of z, so how far the same data would be off with another
+    seed.
 
     Args:
-        model: A model with `prior`, `posterior` and `likelihood`.
-        batches: Batches with "image", shape (B, *x_shape) in [0, 1].
-        samples: Importance samples per image for the NLL.
+        model: The model, on the device where it is to be measured.
+        batches: Batches as the model's DataModule gives them.
+        samples: Importance samples per datum for the NLL.
         seed: Seed of the posterior draws.
 
     Returns:
-        One entry a metric: name, value, unit, kind, errors, number of images and of samples, seed.
+        One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
+
+    Raises:
+        ValueError: if there are fewer than two data.
+        NotImplementedError: if the model has no likelihood.
     """
+    verbs = {*model.verbs()}
+    if "log_prob" not in verbs and not {"prior", "posterior", "likelihood"} <= verbs:
+        raise NotImplementedError(
+            f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
+            "prior, posterior and likelihood that a bound needs."
+        )
     training = model.training
     model.eval()
-    names = ("elbo", "rate", "distortion", "nll")
-    columns: dict[str, list[Tensor]] = {name: [] for name in names}  # of (B,), nats
-    noise: dict[str, list[Tensor]] = {name: [] for name in names}  # squared Monte Carlo errors
-    units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for batch in batches:
-            x = batch["image"].to(model.device)
-            draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
-            bound = importance_weighted_bound(model, x, samples)
-            for name, terms in {
-                "elbo": -draws.sum(1),
-                "distortion": draws[:, 0],
-                "rate": draws[:, 1],
-            }.items():  # (DRAWS, B)
-                columns[name].append(terms.mean(0))
-                noise[name].append(terms.var(0) / DRAWS)
-            columns["nll"].append(-bound.value)
-            noise["nll"].append(bound.standard_error.square())
-            units.update(model.posterior(x).mean.flatten(1))
-    model.train(training)
-    if sum(map(len, columns["nll"])) < 2:
-        raise ValueError("a standard error needs at least 2 images; measure on more.")
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if "log_prob" in verbs:
+                metrics = _exact(model, batches)
+            else:
+                metrics = _bounds(model, batches, samples)
+    finally:
+        model.train(training)
+    return [{**metric, "seed": seed} for metric in metrics]
+
+
+def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+    values: list[Tensor] = []
+    scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for batch in batches:
+        batch = _to(batch, model.device)
+        values.append(-model.log_prob(model.inputs(batch)))
+        for name, score in model.scores(batch).items():
+            scores.setdefault(name, []).append(score)
+    unit = f"nats/{model.datum}"
+    metrics = [_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)")]
+    for name, parts in scores.items():
+        right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
+        metrics.append(_rate(name, right, of))
+    return metrics
+
+
+def _bounds(
+    model: LatentVariableModel, batches: Iterable[Batch], samples: int
+) -> list[dict[str, Any]]:
     kinds = {
         "elbo": f"lower bound on log p(x), {DRAWS} draws",
         "rate": "KL(q(z|x) || p(z))",
         "distortion": f"-E_q[log p(x|z)], {DRAWS} draws",
         "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
     }
-    metrics: list[dict[str, Any]] = []
-    for name in names:
-        values = torch.cat(columns[name])
-        n = len(values)
-        metrics.append(
-            {
-                "name": name,
-                "value": round(values.mean().item(), 4),
-                "unit": "nats/image",
-                "kind": kinds[name],
-                "standard_error": round(values.std().item() / math.sqrt(n), 4),
-                "monte_carlo_error": round(math.sqrt(torch.cat(noise[name]).sum()) / n, 5),
-                "images": n,
-                "seed": seed,
-            }
-        )
+    columns: dict[str, list[Tensor]] = {name: [] for name in kinds}  # of (B,), nats
+    noise: dict[str, list[Tensor]] = {name: [] for name in kinds}  # squared Monte Carlo errors
+    units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
+    for batch in batches:
+        x = model.inputs(_to(batch, model.device))
+        draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
+        terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
+        for name, term in terms.items():  # (DRAWS, B)
+            columns[name].append(term.mean(0))
+            noise[name].append(term.var(0) / DRAWS)
+        bound = importance_weighted_bound(model, x, samples)
+        columns["nll"].append(-bound.value)
+        noise["nll"].append(bound.standard_error.square())
+        units.update(model.posterior(x).mean.flatten(1))
+    unit = f"nats/{model.datum}"
+    metrics = [
+        _mean(name, torch.cat(columns[name]), torch.cat(noise[name]), unit, kind)
+        for name, kind in kinds.items()
+    ]
     metrics[-1]["importance_samples"] = samples
-    metrics.append(
-        {
-            "name": "active_units",
-            "value": int(units.compute()),
-            "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
-            "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
-            "standard_error": 0.0,
-            "monte_carlo_error": 0.0,
-            "images": metrics[-1]["images"],
-            "seed": seed,
-        }
-    )
-    return metrics
+    active = {
+        "name": "active_units",
+        "value": int(units.compute()),
+        "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
+        "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
+        "standard_error": 0.0,
+        "monte_carlo_error": 0.0,
+        "count": metrics[-1]["count"],
+    }
+    return [*metrics, active]
+
+
+def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str) -> dict[str, Any]:
+    """A metric that is a mean over data.
+
+    Args:
+        name: Of the metric.
+        values: One a datum, (N,).
+        noise: Squared Monte Carlo error of each, (N,); None where there is none.
+        unit: Of the values.
+        kind: What sort of number it is.
+    """
+    n = len(values)
+    if n < 2:
+        raise ValueError(f"a standard error needs at least 2 examples, not {n}; measure on more.")
+    values = values.double()
+    error = 0.0 if noise is None else math.sqrt(noise.sum()) / n
+    return {
+        "name": name,
+        "value": round(values.mean().item(), 4),
+        "unit": unit,
+        "kind": kind,
+        "standard_error": round(values.std().item() / math.sqrt(n), 4),
+        "monte_carlo_error": round(error, 5),
+        "count": n,
+    }
+
+
+def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
+    r"""A metric that is a share r of items, which come in data of several.
+
+    Its standard error is that of a ratio of means, $\sqrt{\sum_n (a_n - r b_n)^2} / \sum_n b_n$.
+
+    Args:
+        name: Of the metric.
+        right: Items of each datum that count, a, (N,).
+        of: Items of each datum, b, (N,).
+    """
+    rate = right.sum() / of.sum()
+    error = (right - rate * of).square().sum().sqrt() / of.sum()
+    return {
+        "name": name,
+        "value": round(rate.item(), 4),
+        "unit": "share",
+        "kind": f"of {int(of.sum()):,} items",
+        "standard_error": round(error.item(), 4),
+        "monte_carlo_error": 0.0,
+        "count": len(of),
+    }
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    return {key: v.to(device) if isinstance(v, Tensor) else v for key, v in batch.items()}

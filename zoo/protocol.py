@@ -1,6 +1,6 @@
 """How a number of a card is measured: on which data, how much of it, with which seed.
 
-A metric of metrics.json states its protocol beside its value: dataset, split, number of images,
+A metric of metrics.json states its protocol beside its value: dataset, split, number of examples,
 seed and samples. Most have a `quick` value, too, of a protocol that takes seconds.
 """
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import datamodules
-from datamodules.base import ImageDataModule
-from zoo.base import LatentVariableModel
-from zoo.errors import ZooError, nearest
+from datamodules.base import DataModule, ImageDataModule
+from zoo.base import LatentVariableModel, checked_arguments
+from zoo.errors import ZooError, brief, nearest
 from zoo.evaluation import evaluate
 
 
@@ -18,17 +18,17 @@ class Protocol(NamedTuple):
     """What has to be equal for two numbers to be comparable.
 
     Args:
-        samples: Importance samples per image for the NLL.
-        images: At most so many images, the first of the test set; by default all.
+        samples: Importance samples per datum for the NLL.
+        limit: At most so many examples, the first of the test set; by default all.
         seed: Seed of all draws.
     """
 
     samples: int = 5000
-    images: int | None = None
+    limit: int | None = None
     seed: int = 0
 
 
-QUICK = Protocol(samples=200, images=1000)
+QUICK = Protocol(samples=200, limit=1000)
 """What `--quick` measures; a card's own quick values were measured like this."""
 
 
@@ -47,7 +47,7 @@ def measure(
         DataError: if its files are missing or damaged.
     """
     module = data_module(model, dataset)
-    batches = held_out(module, protocol.images)
+    batches = held_out(module, protocol.limit)
     found = evaluate(model, batches, protocol.samples, protocol.seed)
     for metric in found:
         metric |= {"dataset": type(module).__name__, "split": "test"}
@@ -58,12 +58,12 @@ def with_quick_values(
     metrics: list[dict[str, Any]], quick: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Put beside each metric its value under the quick protocol."""
-    kept = ("value", "standard_error", "monte_carlo_error", "images", "importance_samples")
+    kept = ("value", "standard_error", "monte_carlo_error", "count", "importance_samples")
     values = {m["name"]: {key: m[key] for key in kept if key in m} for m in quick}
     return [{**m, "quick": values[m["name"]]} if m["name"] in values else m for m in metrics]
 
 
-def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDataModule:
+def data_module(model: LatentVariableModel, name: str | None = None) -> DataModule:
     """Build a DataModule that prepares inputs as this model expects them.
 
     Args:
@@ -71,7 +71,8 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDat
         name: Name of another DataModule, such as `Digits`; it gets the model's binarisation.
 
     Raises:
-        ZooError: if the name is unknown, or the model does not say what it was trained on.
+        ZooError: if the name is unknown, the model does not say what it was trained on, or the
+            data have another shape.
     """
     own = model.data or {}
     name = name or own.get("class_path")
@@ -80,42 +81,53 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDat
     if name not in datamodules.__all__:
         raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
     arguments = dict(own.get("init_args", {}))
+    arguments.pop("root", None)  # a path of the machine that the checkpoint is from
     if name != own.get("class_path"):
         arguments = {k: v for k, v in arguments.items() if k == "binarization"}
+    cls = getattr(datamodules, name)
     try:
-        module: ImageDataModule = getattr(datamodules, name)(**arguments)
+        module: DataModule = cls(**checked_arguments(cls, "the model's data", arguments, {}))
     except TypeError as error:
-        raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
+        raise ZooError(f"{name} cannot be built from the model's data: {brief(error)}") from None
+    if isinstance(module, ImageDataModule) and module.x_shape != model.x_shape:
+        raise ZooError(
+            f"an image has shape {module.x_shape} in {name}, but this model was built for "
+            f"{model.x_shape}; pick another with --data."
+        )
     return module
 
 
 def held_out(
-    module: ImageDataModule, limit: int | None = None, batch_size: int = 100
+    module: DataModule, limit: int | None = None, batch_size: int = 100
 ) -> Iterator[dict[str, Any]]:
     """Batches of the test set, with a progress bar.
 
     Args:
-        module: Where the images come from.
-        limit: Only the first so many images.
-        batch_size: Images in a batch.
+        module: Where the data come from.
+        limit: Only the first so many examples.
+        batch_size: Examples in a batch.
     """
     from rich.console import Console
     from rich.progress import track
 
+    if limit is not None and limit < 1:
+        raise ZooError(f"limit is {limit}, but at least 1 example is needed.")
     module.batch_size = batch_size
     module.prepare_data()
     module.setup("test")
     left = limit
+    console = Console(stderr=True)  # what is printed may be JSON
     progress = track(
         module.test_dataloader(),
         description="Measuring",
         transient=True,
-        console=Console(stderr=True),  # what is printed may be JSON
+        console=console,
+        disable=not console.is_terminal,
     )
     for batch in progress:
         if left is not None:
             batch = {key: value[:left] for key, value in batch.items()}
-            left -= len(batch["image"])
+            left -= len(next(iter(batch.values())))
         yield batch
         if left == 0:
             return

@@ -155,7 +155,7 @@ def _metrics(folder: Path, model: LatentVariableModel, quick: bool, device: str)
             return
     groups: dict[tuple[str, int, int], list[dict[str, Any]]] = defaultdict(list)
     for metric in stated:
-        groups[metric["dataset"], metric["images"], metric["seed"]].append(metric)
+        groups[metric["dataset"], metric["count"], metric["seed"]].append(metric)
     model = model.to(torch.device(device))
     for (dataset, images, seed), group in groups.items():
         samples = max(metric.get("importance_samples", 1) for metric in group)
@@ -170,12 +170,12 @@ def _compared(stated: dict[str, Any], found: dict[str, Any] | None) -> Check:
         return Check(name, False, value, note=f"`zoo evaluate` measures no {name}")
     tolerance = 3 * math.sqrt(2) * found["monte_carlo_error"] + ROUNDING + KERNELS * abs(value)
     errors = (stated["standard_error"], found["standard_error"])
-    note = f"{found['dataset']} {found['split']}, {found['images']:,} images, seed {found['seed']}"
+    note = f"{found['dataset']} {found['split']}, {found['count']:,} examples, seed {found['seed']}"
     if "importance_samples" in found:
         note += f", k = {found['importance_samples']}"
     passed = abs(value - found["value"]) <= tolerance
-    if found["images"] != stated["images"]:
-        passed, note = False, f"stated for {stated['images']:,} images, there are {note}"
+    if found["count"] != stated["count"]:
+        passed, note = False, f"stated for {stated['count']:,} examples, there are {note}"
     elif not abs(errors[0] - errors[1]) <= SPREAD * errors[1] + ROUNDING:
         passed, note = False, f"standard error {errors[0]} is stated, {errors[1]} was found; {note}"
     return Check(name, passed, value, found["value"], round(tolerance, 5), note)

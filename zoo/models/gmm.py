@@ -48,7 +48,7 @@ LLOYD_STEPS = 10
 SHORT_RUN = 10
 """EM iterations on the sample after which the starts are compared."""
 
-_PART = 2**20  # numbers of the data that are converted and projected at a time
+_PART = 2**19  # numbers of the data that are converted and projected at a time
 
 
 class GMM(EMModel):
@@ -148,11 +148,12 @@ class GMM(EMModel):
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B,) int64: batch shape (B,), event shape x_shape."""
         self._check_codes(z)
-        factors = self.factors[z] if self.covariance != "tied" else self.factors
         if self.covariance == "tied":
-            factors = factors.expand(len(z), -1, -1)
+            factors = self.factors.expand(len(z), -1, -1)
         elif self.covariance == "spherical":
-            factors = factors[:, None].expand(-1, self.means.shape[1])
+            factors = self.factors[z, None].expand(-1, self.means.shape[1])
+        else:
+            factors = self.factors[z]
         return SubspaceGaussian(self.means[z], factors, self._subspace, self.x_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -336,9 +337,9 @@ class GMM(EMModel):
             spread = torch.eye(y.shape[1]).to(spread).expand_as(spread)
         self._set(*mixtures.maximization(sums, centres, spread, self.covariance, self.floor))
 
-    def _parts(self, x: Tensor, numbers: int = _PART) -> tuple[Tensor, ...]:
-        """Split data into parts of so many numbers, which are a few megabytes."""
-        return torch.split(x, max(1, numbers // self.offset.numel()))
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Split data so that what is made of a part takes a few megabytes."""
+        return torch.split(x, max(1, _PART // self.offset.numel()))
 
     def _first_pass(self, batches: Iterable[Batch]) -> Tensor:
         """Set the offset and the subspace; return a uniform sample of the data, (n, D)."""
@@ -348,7 +349,7 @@ class GMM(EMModel):
         for batch in batches:
             x = self.inputs(batch)
             check_shape(self._key, x, self.x_shape)
-            for part in self._parts(x, _PART // 4):  # what is made of it here takes float64
+            for part in self._parts(x):
                 if self._of_images:
                     check_images(part, self.x_shape)
                 flat = part.flatten(1).to(self.offset)

@@ -138,11 +138,12 @@ def sklearn_fit(p: Problem, dtype: type) -> Run:
 
 def pomegranate_fit(p: Problem, dtype: torch.dtype) -> Run:
     components = [
-        Normal(mean.to(dtype), covariance.to(dtype), covariance_type="full")
+        # copies, since it updates what it was given in place
+        Normal(mean.to(dtype, copy=True), covariance.to(dtype, copy=True), covariance_type="full")
         for mean, covariance in zip(p.means, p.covariances, strict=True)
     ]
     model = GeneralMixtureModel(
-        components, priors=p.weights.to(dtype), max_iter=ITERATIONS, tol=-float("inf")
+        components, priors=p.weights.to(dtype, copy=True), max_iter=ITERATIONS, tol=-float("inf")
     )
     x = p.x.to(dtype)
     with timed() as seconds:

@@ -13,11 +13,16 @@ which is left out where it is not installed.
 
     python benchmarks/gmm.py --repetitions 5 --threads 2
 
-Measured on one thread of a busy 2-core machine (--repetitions 3 --threads 1 --clock cpu), median
-CPU seconds: zoo 0.98 in float32 and 1.73 in float64; scikit-learn 1.66 and 3.79; pomegranate 1.92
-and 12.05. So 3.86 times as fast as scikit-learn, short of the target, and 1.95 times as fast as
-pomegranate; in float64, 2.19 and 6.97 times. All end with -46.08554 nats. Slopes: 0.98 in N, 0.91
-in K, 1.63 in D. The fit to a mapped array of 256 MiB took 20 MiB of own memory, of 64 allowed.
+Measured on a 2-core machine that was not idle, medians of 3 repetitions, zoo in float32 and in
+float64 against float64 of scikit-learn and float32 of pomegranate:
+
+| clock, threads | zoo        | scikit-learn | pomegranate | ratios of zoo in float32 |
+| wall, 2        | 0.78, 1.25 | 4.65         | 1.25        | 5.99 and 1.61            |
+| cpu, 1         | 0.98, 1.73 | 3.79         | 1.92        | 3.86 (missed) and 1.95   |
+
+In float64 alike, zoo is 3.74 and 2.19 times as fast as scikit-learn. All end with -46.08554 nats.
+Slopes, by the wall clock: 0.98 in N, 0.95 in K, 1.54 in D. The fit to the mapped array of 256 MiB
+took 13 MiB of own memory where 64 were allowed; with more load, 20.
 
 Two more tables: how the time of an iteration grows with N, K and D, as slopes on a log-log scale;
 and the memory of a fit to an array of 256 MB that is mapped from disk, in a process that may

@@ -78,7 +78,7 @@ def made(recipe):
     model, own = recipe["model"].get("init_args", {}), recipe["data"]
     if own["class_path"] == "IceCream":
         return own
-    few = {"n": 32, "batch_size": 16}
+    few = {"n": 128, "batch_size": 16}  # at least as many as a mixture has components
     if own["class_path"] == "TaggedText":
         sizes = {"words": model["symbols"], "states": model["states"]}
         return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}

@@ -46,7 +46,7 @@ LLOYD_STEPS = 10
 SHORT_RUN = 10
 """EM iterations on the sample after which the starts are compared."""
 
-_PART = 2**18  # numbers of the data that are converted and projected at a time
+_PART = 2**19  # numbers of the data that are converted and projected at a time
 
 
 class GMM(EMModel):
@@ -146,11 +146,12 @@ class GMM(EMModel):
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B,) int64: batch shape (B,), event shape x_shape."""
         self._check_codes(z)
-        factors = self.factors[z] if self.covariance != "tied" else self.factors
         if self.covariance == "tied":
-            factors = factors.expand(len(z), -1, -1)
+            factors = self.factors.expand(len(z), -1, -1)
         elif self.covariance == "spherical":
-            factors = factors[:, None].expand(-1, self.means.shape[1])
+            factors = self.factors[z, None].expand(-1, self.means.shape[1])
+        else:
+            factors = self.factors[z]
         return SubspaceGaussian(self.means[z], factors, self._subspace, self.x_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -83,6 +83,10 @@ class GMM(EMModel):
         "pixels. Samples are clipped to [0, 1] and show the noise of a Gaussian."
     )
 
+    shows: ClassVar = {
+        "parameters.png": "The means of the components, at most 100, the most frequent first."
+    }
+
     def __init__(
         self,
         x_shape: tuple[int, ...] = (1, 28, 28),
@@ -177,6 +181,13 @@ class GMM(EMModel):
         rows = max(1, _PART // self.means.shape[1] ** 2)  # each copies its component's factor
         parts = [self.likelihood(part).sample() for part in torch.split(z, rows)]
         return self._clipped(torch.cat(parts))
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The means of the components, where they are images."""
+        if not self._of_images:
+            return {}
+        heaviest = self.logits.argsort(descending=True)[:100]
+        return {"parameters.png": self.decode(heaviest)}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean negative log-likelihood, in nats per datum."""

@@ -115,6 +115,8 @@ def test_samplers_refuse_what_makes_no_chain(linear):
             hmc(model, x, **{"draws": 1, name: 0})
     with pytest.raises(ValueError, match="real numbers"):
         state_at(lambda z: -z.square().sum(-1), torch.ones(2, 2, 1, dtype=torch.int64))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="use torch"):
+        hmc(model, x, draws=1)
 
 
 def test_parameters_and_the_global_gradient_mode_are_left_alone(linear):

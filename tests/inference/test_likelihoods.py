@@ -176,6 +176,8 @@ def test_what_cannot_be_estimated_is_refused(linear):
     for name in ("distributions", "chains", "leapfrog_steps"):
         with pytest.raises(ValueError, match=f"{name} is 0"):
             annealed_importance_sampling(model, x, **{name: 0})
+    with pytest.raises(ValueError, match="start cannot be 'prio'; did you mean prior"):
+        annealed_importance_sampling(model, x, start="prio")
     with pytest.raises(ValueError, match="draws in pairs"):
         refine(model, x, samples=3)
     with pytest.raises(ValueError, match="at least 2"):

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from zoo.checks import check_at_least, check_choice
 from zoo.inference.bounds import Bound, Inferable, log_joint, log_mean
 from zoo.inference.hamiltonian import Density, adapted, state_at, transition
 
@@ -130,14 +131,8 @@ def bidirectional_monte_carlo(
 def _path(
     model: Inferable, x: Tensor, distributions: int, chains: int, start: Start, leapfrog_steps: int
 ) -> _Path:
-    counts = {
-        "distributions": distributions,
-        "chains": chains,
-        "leapfrog_steps": leapfrog_steps,
-    }
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}, but must be at least 1.")
+    check_at_least(1, distributions=distributions, chains=chains, leapfrog_steps=leapfrog_steps)
+    check_choice(Start, start=start)
     with torch.no_grad():
         first = model.posterior(x) if start == "posterior" else model.prior().expand((len(x),))
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from zoo.checks import check_at_least
 from zoo.inference.bounds import Inferable, log_joint
 
 Density = Callable[[Tensor], Tensor]
@@ -57,7 +58,10 @@ def state_at(density: Density, z: Tensor) -> State:
 
     Raises:
         ValueError: if codes are not real numbers.
+        RuntimeError: if torch's inference mode is on.
     """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("torch.inference_mode forbids gradients over codes; use torch.no_grad.")
     if not z.is_floating_point():
         raise ValueError(f"codes are {z.dtype}, but gradients need codes that are real numbers.")
     with torch.enable_grad(), torch.autocast(z.device.type, enabled=False):
@@ -146,14 +150,7 @@ def hmc(
     Raises:
         ValueError: if a count is not positive.
     """
-    for name, count in {
-        "draws": draws,
-        "chains": chains,
-        "warmup": warmup,
-        "leapfrog_steps": leapfrog_steps,
-    }.items():
-        if count < 1:
-            raise ValueError(f"{name} is {count}, but must be at least 1.")
+    check_at_least(1, draws=draws, chains=chains, warmup=warmup, leapfrog_steps=leapfrog_steps)
 
     def density(z: Tensor) -> Tensor:
         return log_joint(model, x, z)

@@ -100,6 +100,7 @@ def main() -> None:
         start = clock()
         nonlinear(codes)
         seconds["softplus"].append(clock() - start)
+        print("  ".join(f"{name} {row[-1]:.2f} s" for name, row in seconds.items()), flush=True)
 
     print(
         f"vae-mnist, {args.total:,} images in {len(parts)} repetitions of {args.images}, "

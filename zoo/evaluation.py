@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checks import check_images, check_shape
-from zoo.inference import elbo, importance_weighted_bound
+from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
 from zoo.metrics import ActiveUnits
 
 
@@ -22,20 +22,26 @@ class LogLikelihood(NamedTuple):
 
 
 @torch.no_grad()
-def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) -> LogLikelihood:
-    """Measure log p(x) with the sharpest estimator that the model allows.
+def log_likelihood(
+    model: LatentVariableModel, x: Tensor, samples: int = 100, distributions: int = 1
+) -> LogLikelihood:
+    """Measure log p(x) with the sharpest estimator that the model and the budget allow.
 
     A model with `log_prob` gives the exact value. One with a posterior gives a lower bound in
     expectation: the importance-weighted bound, which is the ELBO at `samples=1` and tends to
-    log p(x) as they grow.
+    log p(x) as they grow; or annealed importance sampling, where q(z | x) is too far from the
+    posterior for that.
 
     Args:
         model: Any model of the zoo.
         x: Data of shape (B, *x_shape).
         samples: Importance samples per datum, where they are needed.
+        distributions: Steps over which each sample is annealed from q(z | x) to the posterior, by
+            Hamiltonian Monte Carlo; 1 is plain importance sampling.
 
     Raises:
         NotImplementedError: if the model has neither.
+        ValueError: if a count is not positive.
     """
     check_images(x, model.x_shape)
     verbs = model.verbs()
@@ -47,7 +53,10 @@ def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) ->
             f"{type(model).__name__} has no log-likelihood: it lacks log_prob, and the prior, "
             "posterior and likelihood that a bound needs."
         )
-    bound = importance_weighted_bound(model, x, samples)
+    if distributions == 1:
+        bound = importance_weighted_bound(model, x, samples)
+    else:
+        bound = annealed_importance_sampling(model, x, distributions, samples)
     return LogLikelihood(bound.value, "lower bound", bound.standard_error)
 
 

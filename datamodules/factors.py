@@ -184,7 +184,7 @@ class FactorImages(DataModule, ABC):
         Returns:
             The factors, int64 (n, size, F), and the column that each group agrees on, int64 (n,).
         """
-        factors = self.sample_factors(n * size, generator).unflatten(0, (n, size))
+        factors = self.sample_factors(n * size, generator).view(n, size, -1)
         fixed = torch.randint(len(self.factor_sizes), (n,), generator=generator)
         group = torch.arange(n)
         factors[group, :, fixed] = factors[group, :1, fixed]

@@ -18,14 +18,15 @@ def _half(rank, folder, metric, updates):
 
 
 @pytest.fixture
-def by_two(tmp_path):
+def by_two(tmp_path_factory):
     """What each of two processes gets when they share the updates of a metric."""
 
     def compute(metric, updates):
+        folder = tmp_path_factory.mktemp("two")
         multiprocessing.start_processes(
-            _half, (tmp_path, metric, updates), nprocs=2, start_method="fork"
+            _half, (folder, metric, updates), nprocs=2, start_method="fork"
         )
-        return [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+        return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
     return compute
 

@@ -152,9 +152,10 @@ def _descend(node: Cells, split: Split, cells: Cells) -> Cells:
 
 
 def _leaves(tree: list[Split], cells: Cells) -> Ints:
-    """The leaf of each datum in the tree of each class: its place in a flat (2^DEPTH, K); (N, K)."""
+    """The leaf of each datum in each class's tree: its place in a flat (2^DEPTH, K); (N, K)."""
     k = tree[0][0].shape[1]
     node = np.zeros((len(cells), k), dtype=np.uint8)
     for split in tree:
         node = _descend(node, split, cells)
-    return node.astype(np.int64) * k + np.arange(k)
+    place: Ints = node.astype(np.int64) * k + np.arange(k)
+    return place

@@ -21,6 +21,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from zoo.metrics.boosting import boosted_trees
+from zoo.metrics.order import shuffled
 
 CELLS = 20
 TEST_SHARE = 1 / 3
@@ -44,7 +45,7 @@ def mutual_information(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
     low, high = codes.aminmax(dim=0)
     width = (high - low).clamp(min=torch.finfo(codes.dtype).tiny)
     cells = ((codes - low) / width * CELLS).long().clamp(max=CELLS - 1)  # (N, D)
-    values = torch.stack([v.unique(return_inverse=True)[1] for v in factors.unbind(1)], 1)
+    values = factors - factors.amin(0)  # (N, F)
     entropies = torch.stack([_entropy(torch.bincount(v)) for v in values.unbind(1)])
     information = torch.empty(codes.shape[1], factors.shape[1], dtype=torch.float64)
     for i, z in enumerate(cells.unbind(1)):
@@ -57,7 +58,8 @@ def mutual_information(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
 def _entropy(counts: Tensor) -> Tensor:
     """Entropy in nats of the distribution with these counts, a float64 scalar."""
     p = counts.double() / counts.sum()
-    return -torch.special.xlogy(p, p).sum()
+    entropy: Tensor = -torch.special.xlogy(p, p).sum()
+    return entropy
 
 
 def _gap(scores: Tensor) -> Tensor:
@@ -160,7 +162,8 @@ def _purity(importance: Tensor) -> Tensor:
         return importance.new_ones(())
     share = importance / rows.clamp(min=1e-300)[:, None]
     entropy = -torch.special.xlogy(share, share).sum(1) / np.log(columns)
-    return ((1 - entropy) * rows).sum() / rows.sum()
+    purity: Tensor = ((1 - entropy) * rows).sum() / rows.sum()
+    return purity
 
 
 def factor_vae_score(variances: Tensor, fixed: Tensor) -> Tensor:
@@ -170,7 +173,7 @@ def factor_vae_score(variances: Tensor, fixed: Tensor) -> Tensor:
     it. The score is the accuracy of the majority's reading of a vote.
 
     Args:
-        variances: Variance of each dimension in each batch, as a share of that in all codes, (M, D).
+        variances: Variance of each dimension in each batch over that in all codes, (M, D).
         fixed: Which factor is fixed in each batch, int64 (M,).
     """
     if not variances.shape[1]:
@@ -191,18 +194,12 @@ Part = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 def _parts(codes: Tensor, factors: Tensor) -> tuple[Part, Part]:
-    """Two thirds of codes (N, D) and factors (N, F) to fit on, and one to test on.
-
-    They are sorted before they are shuffled with a seed, so that the order in which batches and
-    processes gave them makes no difference.
-    """
-    z, v = codes.double().cpu().numpy(), factors.cpu().numpy()
-    if len(z) < 3:
-        raise ValueError(f"there are {len(z)} codes, but a fit and its test need at least 3.")
-    order = np.lexsort([*z.T, *v.T])
-    order = order[np.random.default_rng(0).permutation(len(z))]
-    fit, test = np.split(order, [len(z) - round(len(z) * TEST_SHARE)])
-    return (z[fit], v[fit]), (z[test], v[test])
+    """Two thirds of codes (N, D) and factors (N, F) to fit on, and one to test on."""
+    if len(codes) < 3:
+        raise ValueError(f"there are {len(codes)} codes, but a fit and its test need at least 3.")
+    z, v = shuffled(codes.double(), factors)
+    fit = len(z) - round(len(z) * TEST_SHARE)
+    return (z[:fit], v[:fit]), (z[fit:], v[fit:])
 
 
 # --- metrics that stream -------------------------------------------------------------------------

@@ -177,6 +177,8 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
     recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
     if recipe.is_file():
         checkpoint.write_text(folder / checkpoint.RECIPE, _published(recipe))
+    if "sample" not in model.verbs():
+        return model
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if model.datum == "image":

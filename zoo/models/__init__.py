@@ -1,7 +1,8 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
+from zoo.models.classifier import Classifier as Classifier
 from zoo.models.gmm import GMM as GMM
 from zoo.models.hmm import HMM as HMM
 from zoo.models.vae import VAE as VAE
 
-FAMILIES = ("GMM", "HMM", "VAE")
+FAMILIES = ("Classifier", "GMM", "HMM", "VAE")

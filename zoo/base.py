@@ -62,6 +62,9 @@ class LatentVariableModel(LightningModule, ABC):
     limits: ClassVar[str] = ""
     """What a user of any model of the family should not expect; sentences for cards."""
 
+    shows: ClassVar[Mapping[str, str]] = {}
+    """Captions of the files that `exhibits` fills, some of `checkpoint.EXHIBITS`; for cards."""
+
     lacks: ClassVar[Mapping[str, str]] = {}
     """Why this family lacks a verb, and what to use instead; by verb."""
 
@@ -90,8 +93,8 @@ class LatentVariableModel(LightningModule, ABC):
         """What training minimises under "loss", and the named terms it is made of; scalars."""
 
     def inputs(self, batch: Batch) -> Any:
-        """What the verbs take as x, out of a batch of a DataModule."""
-        return batch["image"]
+        """What the verbs take as x, out of a batch: images under "image", vectors under "x"."""
+        return batch["image" if len(self.x_shape) == 3 else "x"]
 
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """What can be scored of a batch that is labelled, such as the accuracy of tags.
@@ -140,6 +143,17 @@ class LatentVariableModel(LightningModule, ABC):
     def texts(self, n: int) -> list[str]:
         """At least one line and at most n that show what the model generates; no image does so."""
         return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """What else there is to see of the model: its parameters, what it does with test data.
+
+        Args:
+            batch: A batch of the test set.
+
+        Returns:
+            By name of a file, as `shows` has them: images (N, C, H, W) in [0, 1], or lines of text.
+        """
+        return {}
 
     @classmethod
     def verbs(cls) -> tuple[str, ...]:
@@ -314,6 +328,7 @@ class LatentVariableModel(LightningModule, ABC):
             "task": self.task,
             "datum": self.datum,
             "limits": self.limits,
+            **({"exhibits": dict(self.shows)} if self.shows else {}),
         }
 
     def push_to_hub(

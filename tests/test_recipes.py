@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 
 import recipes
 import zoo
+from datamodules import FakeFaces
 from zoo import fit
 from zoo.models import VAE
 
@@ -63,6 +64,11 @@ def train(name, start, monkeypatch):
     recipe, watch = read(name), Watch()
     model = [f"--model.name={start}"] if is_finetune(recipe) else []
     recipe["data"] = made(recipe)
+    if (
+        recipe["data"]["class_path"] == "FakeFaces"
+        and recipe["model"]["class_path"] == "Classifier"
+    ):
+        recipe["model"]["init_args"]["labels"] = list(FakeFaces().attribute_names)
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     defaults = fit.ZooCLI.instantiate_trainer
     monkeypatch.setattr(
@@ -82,6 +88,8 @@ def made(recipe):
     if own["class_path"] == "TaggedText":
         sizes = {"words": model["symbols"], "states": model["states"]}
         return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}
+    if own["class_path"] == "CelebA":
+        return {"class_path": "FakeFaces", "init_args": few}
     shape = [1, 28, 28] if is_finetune(recipe) else model["x_shape"]
     return {"class_path": "FakeImages", "init_args": {"x_shape": shape, **few}}
 

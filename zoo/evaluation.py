@@ -160,6 +160,8 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
+    With it goes what `scores` counts, which is all that is measured of a classifier.
+
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
     ELBO, its rate and distortion, and the active units. Two errors go with each mean:
     `standard_error` is that over data, so how far another test set would be off (None where there
@@ -176,10 +178,11 @@ def evaluate(
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
 
     Raises:
-        NotImplementedError: if the model has no likelihood.
+        NotImplementedError: if the model has no likelihood and is no classifier.
     """
     verbs = {*model.verbs()}
-    if "log_prob" not in verbs and not {"prior", "posterior", "likelihood"} <= verbs:
+    exact = bool({"log_prob", "classify"} & verbs)
+    if not exact and not {"prior", "posterior", "likelihood"} <= verbs:
         raise NotImplementedError(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
@@ -189,25 +192,26 @@ def evaluate(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            if "log_prob" in verbs:
-                metrics = _exact(model, batches)
-            else:
-                metrics = _bounds(model, batches, samples)
+            metrics = _exact(model, batches) if exact else _bounds(model, batches, samples)
     finally:
         model.train(training)
     return [{**metric, "seed": seed} for metric in metrics]
 
 
 def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+    density = "log_prob" in model.verbs()
     values: list[Tensor] = []
     scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for batch in batches:
         batch = _to(batch, model.device)
-        values.append(-model.log_prob(model.inputs(batch)))
+        if density:
+            values.append(-model.log_prob(model.inputs(batch)))
         for name, score in model.scores(batch).items():
             scores.setdefault(name, []).append(score)
-    unit = f"nats/{model.datum}"
-    metrics = [_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)")]
+    metrics = []
+    if density:
+        unit = f"nats/{model.datum}"
+        metrics.append(_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)"))
     for name, parts in scores.items():
         right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
         metrics.append(_rate(name, right, of))

@@ -1,8 +1,24 @@
 """Data for the zoo: LightningDataModules whose batches are dicts of tensors."""
 
+from datamodules.bag_of_words import BagOfWords
 from datamodules.digits import Digits
 from datamodules.fake import FakeImages
+from datamodules.fake_texts import FakeBagOfWords, FakeTaggedText
 from datamodules.folder import ImageFolder
 from datamodules.mnist import MNIST, FashionMNIST
+from datamodules.sequences import IceCream, Sequences
+from datamodules.tagged_text import TaggedText
 
-__all__ = ["MNIST", "Digits", "FakeImages", "FashionMNIST", "ImageFolder"]
+__all__ = [
+    "MNIST",
+    "BagOfWords",
+    "Digits",
+    "FakeBagOfWords",
+    "FakeImages",
+    "FakeTaggedText",
+    "FashionMNIST",
+    "IceCream",
+    "ImageFolder",
+    "Sequences",
+    "TaggedText",
+]

@@ -2,12 +2,14 @@
 
 import difflib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from datamodules.cache import Example, Inventory
 from datamodules.loader import Batches, Finish, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
@@ -22,6 +24,17 @@ def check_at_least(low: int, **values: int) -> None:
     for name, value in values.items():
         if value < low:
             raise ValueError(f"{name} is {value}, but must be at least {low}.")
+
+
+def check_one_of(known: Sequence[str], **values: str) -> None:
+    """Raise a ValueError that names the first value that is none of `known`, and the nearest."""
+    for name, value in values.items():
+        if value not in known:
+            near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+            raise ValueError(
+                f"{name} is {value!r}, but must be one of {', '.join(known)}; "
+                f"did you mean {near[0]!r}?"
+            )
 
 
 class DataModule(LightningDataModule, ABC):
@@ -46,9 +59,31 @@ class DataModule(LightningDataModule, ABC):
         self.seed = seed
         self.splits: dict[Split, dict[str, Tensor]] = {}
 
+    @classmethod
+    @abstractmethod
+    def inventory(cls, root: str | None = None) -> Inventory | dict[str, Inventory]:
+        """Return what of the data set is on disk.
+
+        A set with an argument `source` gives an inventory for each of its values.
+
+        Args:
+            root: As in the constructor.
+        """
+
     @abstractmethod
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each a dict of tensors with one row for each example."""
+
+    @abstractmethod
+    def examples(self, n: int) -> list[Example]:
+        """Return the first n training examples, or all if there are fewer, to look at.
+
+        Args:
+            n: How many.
+
+        Raises:
+            RuntimeError: if `setup()` was not called.
+        """
 
     def tensors(self, split: Split) -> dict[str, Tensor]:
         """Return what the loader of a split slices; its rows are the split's examples."""
@@ -62,6 +97,15 @@ class DataModule(LightningDataModule, ABC):
         """Read the splits, once; they are small enough to be read for every stage."""
         if not self.splits:
             self.splits = self.load()
+
+    def facts(self) -> dict[str, str]:
+        """Return what the splits hold, and what else there is to say of the set, once it is set up.
+
+        Raises:
+            RuntimeError: if `setup()` was not called.
+        """
+        self._check_setup()
+        return {split: f"{self._rows(split):,} examples" for split in self.splits}
 
     def train_dataloader(self) -> Batches:
         """Return the training split, shuffled anew in each epoch."""
@@ -78,8 +122,7 @@ class DataModule(LightningDataModule, ABC):
         return self._batches("test", shuffle=False)
 
     def _batches(self, split: Split, *, shuffle: bool) -> Batches:
-        if not self.splits:
-            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for a loader.")
+        self._check_setup()
         tensors = self.tensors(split)
         return Batches(
             tensors,
@@ -91,6 +134,13 @@ class DataModule(LightningDataModule, ABC):
             world_size=self.trainer.world_size if self.trainer else 1,
             device=self._device(sum(t.nbytes for t in tensors.values())),
         )
+
+    def _rows(self, split: Split) -> int:
+        return len(next(iter(self.splits[split].values())))
+
+    def _check_setup(self) -> None:
+        if not self.splits:
+            raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for its data.")
 
     def _device(self, n_bytes: int) -> torch.device:
         """Return where to keep a split of so many bytes."""
@@ -121,13 +171,7 @@ class ImageDataModule(DataModule, ABC):
         seed: int,
     ) -> None:
         super().__init__(batch_size, seed)
-        known = get_args(Binarization)
-        if binarization not in known:
-            near = difflib.get_close_matches(str(binarization), known, n=1, cutoff=0.0)
-            raise ValueError(
-                f"binarization is {binarization!r}, but must be one of {', '.join(known)}; "
-                f"did you mean {near[0]!r}?"
-            )
+        check_one_of(get_args(Binarization), binarization=binarization)
         self._x_shape = x_shape
         self.binarization = binarization
 
@@ -139,6 +183,20 @@ class ImageDataModule(DataModule, ABC):
     @abstractmethod
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, C, H, W) and `label` int64 (N,)."""
+
+    def examples(self, n: int) -> list[Example]:
+        """Return the first n training images, grey as they are stored, with their labels."""
+        check_at_least(1, n=n)
+        self._check_setup()
+        rows = {key: tensor[:n] for key, tensor in self.splits["train"].items()}
+        return [
+            Example(drawable(image), self.label_name(int(label)))
+            for image, label in zip(rows["image"], rows["label"], strict=True)
+        ]
+
+    def label_name(self, label: int) -> str:
+        """Return what a label stands for."""
+        return str(label)
 
     def tensors(self, split: Split) -> dict[str, Tensor]:
         """Return the split, with pixels drawn where they are drawn once."""
@@ -154,6 +212,11 @@ class ImageDataModule(DataModule, ABC):
 
     def _dynamic(self, split: Split) -> bool:
         return split == "train" and self.binarization == "dynamic"
+
+
+def drawable(image: Tensor) -> Tensor:
+    """Return an image of shape (C, H, W) as it is with 1 or 3 channels, else its first channel."""
+    return image if len(image) in (1, 3) else image[:1]
 
 
 def split_indices(n: int, n_val: int, n_test: int, seed: int) -> dict[Split, Tensor]:

@@ -47,3 +47,11 @@ def data_dir() -> Path:
         return Path(folder).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "latent-zoo"
+
+
+def set_dir(root: str | None, name: str) -> Path:
+    """Return the folder of one data set: `name` below `root`, or below `data_dir()` when None.
+
+    A `name` that is an absolute path, or begins with `~`, is the folder itself.
+    """
+    return (data_dir() if root is None else Path(root).expanduser()) / Path(name).expanduser()

@@ -12,6 +12,7 @@ from datamodules.base import (
     split_indices,
     take,
 )
+from datamodules.cache import Inventory
 
 
 class Digits(ImageDataModule):
@@ -38,6 +39,11 @@ class Digits(ImageDataModule):
         check_at_least(8, size=size)
         super().__init__((1, size, size), batch_size, binarization, seed)
         self.size = size
+
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return that no files are needed."""
+        return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, 1, size, size) and `label` int64 (N,)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import SHAPES, Binarization, ImageDataModule, Split, check_at_least
+from datamodules.cache import Inventory
 from datamodules.loader import seeded
 
 
@@ -43,6 +44,11 @@ class FakeImages(ImageDataModule):
         super().__init__((channels, height, width), batch_size, binarization, seed)
         self.n = n
         self.classes = classes
+
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return that no files are needed."""
+        return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, C, H, W) and `label` int64 (N,)."""

@@ -20,7 +20,7 @@ from datamodules.base import (
     split_indices,
     take,
 )
-from datamodules.cache import DataError
+from datamodules.cache import DataError, Inventory
 
 # Formats that Pillow only identifies, or hands to another program.
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -74,6 +74,21 @@ class ImageFolder(ImageDataModule):
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.class_names: list[str] = []
+
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return whether the folder is there; without `root` it is the user's to name."""
+        remedy = "give root, the folder that holds your pictures"
+        if root is None:
+            return Inventory(None, missing=("a folder of yours",), remedy=remedy)
+        folder = Path(root).expanduser()
+        if not folder.is_dir():
+            return Inventory(None, missing=(str(folder),), remedy=remedy)
+        return Inventory(folder, found=(folder.name,))
+
+    def label_name(self, label: int) -> str:
+        """Return the name of the sub-folder that a label stands for."""
+        return self.class_names[label]
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, C, size, size) and `label` int64 (N,)."""

@@ -30,7 +30,7 @@ from datamodules.base import (
     split_indices,
     take,
 )
-from datamodules.cache import DataError, data_dir
+from datamodules.cache import DataError, Inventory, set_dir
 
 # Published md5 of each archive, by data set.
 MD5 = {
@@ -47,11 +47,24 @@ MD5 = {
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 }
+# What the labels of Fashion-MNIST stand for.
+CLOTHING = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 TIMEOUT_S = 30.0
 
 
 class MNIST(ImageDataModule):
-    """MNIST: 28 x 28 grey digits, 60,000 to train (of them `val_size` held out), 10,000 to test.
+    """Handwritten digits, 28 x 28 grey pixels: 60,000 to train and validate with, 10,000 to test.
 
     Args:
         batch_size: Images per batch and process.
@@ -75,6 +88,11 @@ class MNIST(ImageDataModule):
         self.root = root
         self.val_size = val_size
 
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return which archives are there, packed or unpacked."""
+        return inventory("MNIST", root)
+
     def prepare_data(self) -> None:
         """Download what is missing."""
         download("MNIST", self.root)
@@ -85,7 +103,7 @@ class MNIST(ImageDataModule):
 
 
 class FashionMNIST(ImageDataModule):
-    """Fashion-MNIST: 28 x 28 grey pictures of ten kinds of clothing, in MNIST's sizes.
+    """Pictures of ten kinds of clothing (Fashion-MNIST), as many and as large as MNIST's.
 
     Args:
         batch_size: Images per batch and process.
@@ -108,6 +126,15 @@ class FashionMNIST(ImageDataModule):
         check_at_least(1, val_size=val_size)
         self.root = root
         self.val_size = val_size
+
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return which archives are there, packed or unpacked."""
+        return inventory("FashionMNIST", root)
+
+    def label_name(self, label: int) -> str:
+        """Return the kind of clothing that a label stands for."""
+        return CLOTHING[label]
 
     def prepare_data(self) -> None:
         """Download what is missing."""
@@ -133,7 +160,19 @@ def load(name: str, root: str | None, val_size: int, seed: int) -> dict[Split, d
 
 def raw_dir(name: str, root: str | None) -> Path:
     """Return the folder of the data set's files."""
-    return (data_dir() if root is None else Path(root).expanduser()) / name / "raw"
+    return set_dir(root, name) / "raw"
+
+
+def inventory(name: str, root: str | None) -> Inventory:
+    """Return which archives of a data set are there, packed or unpacked."""
+    raw = raw_dir(name, root)
+    missing = missing_files(name, raw)
+    return Inventory(
+        raw,
+        found=tuple(archive for archive in MD5[name] if archive not in missing),
+        missing=tuple(missing),
+        remedy="they are downloaded when training starts, or put them there",
+    )
 
 
 def missing_files(name: str, raw: Path) -> list[str]:

@@ -70,6 +70,19 @@ def _parser() -> argparse.ArgumentParser:
     copy.add_argument("recipe")
     copy.add_argument("file", type=Path)
 
+    command = commands.add_parser("data", help="list the data sets, or describe and preview one")
+    command.add_argument("name", nargs="?", help="such as MNIST; by default, all are listed")
+    command.add_argument("--preview", type=Path, metavar="PNG", help="draw examples to this file")
+    command.add_argument("-n", type=int, help="how many examples to draw; 24 by default")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="an argument of the data set, such as root=FOLDER; may be given again",
+    )
+
     command = commands.add_parser("list", help="list the pretrained models")
     command.add_argument("pattern", nargs="?", default="*", help="such as '*-mnist'")
     command.add_argument("--verb", help="only models that can do this, such as encode")
@@ -216,6 +229,12 @@ def _recipes(args: argparse.Namespace) -> None:
         raise ZooError(f"{args.file} exists already; give a new file name.")
     checkpoint.write_text(args.file, recipes.path(args.recipe).read_text(encoding="utf-8"))
     print(f"Edit {args.file}, then: zoo fit {args.file}")
+
+
+def _data(args: argparse.Namespace) -> None:
+    from zoo import data
+
+    data.run(args.name, args.settings, args.preview, args.n)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -520,6 +539,7 @@ def _card(args: argparse.Namespace) -> None:
 _COMMANDS = {
     **dict.fromkeys(_TRAINING, _train),
     "recipes": _recipes,
+    "data": _data,
     "list": _list,
     "info": _info,
     "sample": _sample,

@@ -11,7 +11,8 @@ class ZooError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `"did you mean ...?"` for a misspelt name, or the list of known names."""
     names = sorted(known)
-    close = get_close_matches(name, names, n=3, cutoff=0.5)
+    folded = {known_name.casefold(): known_name for known_name in names}
+    close = get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
     if close:
-        return f"did you mean {' or '.join(close)}?"
+        return f"did you mean {' or '.join(folded[key] for key in close)}?"
     return f"known are {', '.join(names)}." if names else "there are none."

@@ -65,3 +65,16 @@ def real_root() -> str:
     if not root or mnist.missing_files("MNIST", Path(root) / "MNIST" / "raw"):
         pytest.skip("$ZOO_DATA holds no MNIST")
     return root
+
+
+@pytest.fixture(scope="session")
+def real() -> Callable[[str], Path]:
+    """Return the folder of a real data set, or skip the test."""
+
+    def folder(name: str) -> Path:
+        root = os.environ.get("ZOO_DATA", "")
+        if not root or not (Path(root) / name).is_dir():
+            pytest.skip(f"$ZOO_DATA holds no {name}")
+        return Path(root) / name
+
+    return folder

@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules import FakeImages
+from datamodules import FakeImages, FakeTaggedText
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -67,6 +67,18 @@ def fit(folder, n=30, batch_size=8, **args):
     return model.seen
 
 
+class Reader(Recorder):
+    """Notes which sentences it sees, and how many words they have."""
+
+    def training_step(self, batch, batch_idx):
+        self.note("train", batch)
+        assert torch.equal(batch["mask"].sum(1), batch["lengths"])
+        return (self.weight - batch["tokens"].float().mean()) ** 2
+
+    def validation_step(self, batch, batch_idx):
+        self.note("val", batch)
+
+
 def flat(batches):
     return [i for batch in batches for i in batch]
 
@@ -124,6 +136,18 @@ def test_two_processes_see_different_images(tmp_path, use_distributed_sampler):
             sorted(batch if len(batch) == 8 else batch[:6]) for batch in single["train"][epoch]
         ]
         assert sorted(flat(flat(rank["val"][epoch]) for rank in ranks)) == list(range(7))
+
+
+def test_two_processes_read_different_sentences(tmp_path):
+    model = Reader(tmp_path)
+    data = FakeTaggedText(n=30, batch_size=4)
+    two = trainer(devices=2, strategy="ddp_fork", max_epochs=1, num_sanity_val_steps=0)
+    two.fit(model, data)
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    parts = [flat(rank["train"]["0"]) for rank in ranks]
+    assert [len(part) for part in parts] == [15, 15]
+    assert sorted(parts[0] + parts[1]) == list(range(30))
+    assert sorted(flat(flat(rank["val"]["0"]) for rank in ranks)) == list(range(7))
 
 
 def test_two_processes_test_each_image_once(tmp_path):

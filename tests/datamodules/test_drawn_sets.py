@@ -6,7 +6,16 @@ import pytest
 import torch
 
 import datamodules
-from datamodules import MNIST, Digits, FakeImages, ImageFolder
+from datamodules import (
+    MNIST,
+    BagOfWords,
+    Digits,
+    FakeBagOfWords,
+    FakeImages,
+    FakeTaggedText,
+    TaggedText,
+)
+from datamodules.base import DataModule
 
 
 def loaded(data):
@@ -104,7 +113,7 @@ def test_loaders_need_setup():
 
 def plain(kind):
     args = typing.get_args(kind)
-    if typing.get_origin(kind) in (types.UnionType, tuple, typing.Union):
+    if typing.get_origin(kind) in (types.UnionType, tuple, list, typing.Union):
         return all(plain(arg) for arg in args)
     if typing.get_origin(kind) is typing.Literal:
         return all(type(arg) in (int, str) for arg in args)
@@ -119,5 +128,46 @@ def test_constructors_are_data(name):
     assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
     assert all(plain(hints[p.name]) for p in parameters)
     assert all(f"{p.name}: " in cls.__doc__ for p in parameters)
-    data = ImageFolder("x") if name == "ImageFolder" else cls()
+    data = cls("x") if name in ("ImageFolder", "Sequences") else cls()
     assert not data.hparams
+    assert isinstance(data, DataModule)
+
+
+@pytest.mark.parametrize("name", [n for n in datamodules.__all__ if n.startswith("Fake")])
+def test_examples_and_facts_need_setup(name):
+    data = getattr(datamodules, name)()
+    for look in (data.facts, lambda: data.examples(1)):
+        with pytest.raises(RuntimeError, match=rf"Call {name}.setup\(\) before"):
+            look()
+    with pytest.raises(ValueError, match="n is 0, but must be at least 1"):
+        data.examples(0)
+
+
+def test_examples_are_the_first_training_images_and_their_labels():
+    data = loaded(FakeImages((2, 9, 9), n=5, binarization="static"))
+    examples = data.examples(3)
+    train = data.splits["train"]
+    assert [int(e.text) for e in examples] == train["label"][:3].tolist()
+    # a page has grey or colour: of two channels the first is shown
+    assert all(torch.equal(e.image, x[:1]) for e, x in zip(examples, train["image"], strict=False))
+    colour = loaded(FakeImages((3, 9, 9), n=5))
+    assert torch.equal(colour.examples(9)[4].image, colour.splits["train"]["image"][4])
+    assert len(colour.examples(9)) == 5
+    assert colour.facts() == {"train": "5 examples", "val": "1 examples", "test": "1 examples"}
+
+
+def test_drawn_texts_have_the_batches_of_real_ones(tmp_path):
+    from test_bag_of_words import write as write_bags
+    from test_tagged_text import write as write_sentences
+
+    write_sentences(tmp_path)
+    write_bags(tmp_path)
+    root = str(tmp_path)
+    for real, fake in (
+        (TaggedText(root=root), FakeTaggedText()),
+        (BagOfWords(root=root), FakeBagOfWords()),
+    ):
+        a, b = (next(iter(loaded(data).train_dataloader())) for data in (real, fake))
+        assert {k: (v.dtype, v.ndim) for k, v in a.items()} == {
+            k: (v.dtype, v.ndim) for k, v in b.items()
+        }

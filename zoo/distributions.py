@@ -5,7 +5,7 @@ Argument validation is off: it costs as much as a small network, and the verbs c
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, constraints
+from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -28,16 +28,13 @@ def gaussian(mean: Tensor, scale: Tensor, event_dims: int) -> Distribution:
 class WordCounts(Distribution):
     """How often each term is found in a document whose words are drawn independently.
 
-    The probability is that of the words in a given order, as perplexities count it: without the
+    The probability is that of as many words in a given order, as perplexities count it: without the
     multinomial coefficient. A document that is sampled has a Poisson number of words.
 
     Args:
         probs: Probability of each term, (..., V).
         mean_length: Words of a sampled document, on average.
     """
-
-    support = constraints.independent(constraints.nonnegative_integer, 1)
-    has_rsample = False
 
     def __init__(self, probs: Tensor, mean_length: float) -> None:
         self.probs = at_least_float32(probs)
@@ -50,9 +47,10 @@ class WordCounts(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats of counts (..., V), shape (...,)."""
-        return torch.special.xlogy(value, self.probs).sum(-1)
+        words: Tensor = torch.special.xlogy(value, self.probs)
+        return words.sum(-1)
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
         """Draw counts, (*sample_shape, ..., V): independent Poisson numbers add up to one."""
         return torch.poisson(self.mean.expand(*sample_shape, *self.mean.shape))

@@ -61,6 +61,21 @@ class EMModel(LatentVariableModel, ABC):
     def start(self, batches: Iterable[Batch]) -> None:
         """Set the parameters that the first E-step has, from the data if need be."""
 
+    def log_prior(self) -> Tensor | float:
+        """What EM raises besides the log-likelihood of all data, in nats.
+
+        The log-density of the parameters under their prior, or minus KL(q || p) of variational
+        Bayes.
+        """
+        return 0.0
+
+    def initial_statistics(self) -> Statistics:
+        """The statistics of a datum that stepwise EM sets out from.
+
+        By default there are none, and those of the first batch take their place.
+        """
+        return {}
+
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
@@ -68,7 +83,7 @@ class EMModel(LatentVariableModel, ABC):
     # --- with a Trainer --------------------------------------------------------------------------
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return None
+        return []
 
     def on_train_start(self) -> None:
         loader = self.trainer.train_dataloader
@@ -98,6 +113,10 @@ class EMModel(LatentVariableModel, ABC):
                 self._log_likelihood(total)
                 self._maximization(total)
                 self._statistics = {}
+        # Lightning counts the steps of optimisers, and where there are none it saves no checkpoint.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -117,7 +136,18 @@ class EMModel(LatentVariableModel, ABC):
 
     def _log_likelihood(self, statistics: Statistics) -> None:
         value = statistics["log_likelihood"] / statistics["count"]
-        self.log("train/log_likelihood", value, prog_bar=True, rank_zero_only=False)
+        value += self.log_prior() / (self._data_size or 1)
+        # A value an epoch would fall between the steps that Lightning logs.
+        epoch = self.kappa is None
+        self.log(
+            "train/log_likelihood",
+            value,
+            prog_bar=True,
+            on_step=not epoch,
+            on_epoch=epoch,
+            sync_dist=epoch,
+            batch_size=1,
+        )
 
     # --- both ways -------------------------------------------------------------------------------
 
@@ -131,19 +161,25 @@ class EMModel(LatentVariableModel, ABC):
 
     def _stepwise(self, statistics: Statistics) -> None:
         assert self.kappa is not None
-        self._log_likelihood(statistics)
         self._steps += 1
-        rate = (self._steps + self.t0) ** -self.kappa if self._statistics else 1.0
+        # Lightning keeps only each `log_every_n_steps`-th value; working out the rest costs time.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a helper
+        if self._steps % every == 0:
+            self._log_likelihood(statistics)
+        if not self._statistics:
+            self._statistics = self.initial_statistics()
+        rate = (self._steps + self.t0) ** -self.kappa
         for name, s in statistics.items():
             mean = s / statistics["count"]
-            before = self._statistics.get(name, mean).to(mean.device)
-            self._statistics[name] = torch.lerp(before, mean, rate)
+            before = self._statistics.get(name)
+            self._statistics[name] = mean if before is None else before.to(mean).lerp_(mean, rate)
         # of as many data as there are, which a prior is weighed against
         n = self._data_size or 1
         self._maximization({name: n * s for name, s in self._statistics.items()})
 
     history: tuple[float, ...] = ()
-    """Mean log-likelihood before each M-step of the last `fit`, in nats per datum."""
+    """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
+    log-likelihood, and the share of the log-prior."""
 
     def fit(
         self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
@@ -153,7 +189,7 @@ class EMModel(LatentVariableModel, ABC):
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
             max_epochs: Number of EM iterations at the most.
-            tol: Stop when an iteration raises the log-likelihood of a datum by less, in nats.
+            tol: Stop when an iteration raises `history` by less, in nats per datum.
             batch_size: Data per E-step, to bound the memory; by default all.
 
         Returns:
@@ -175,7 +211,8 @@ class EMModel(LatentVariableModel, ABC):
                 total: Statistics = {}
                 for part in _parts(batch, size):
                     _add(total, self._expectation(part))
-                self.history += (float(total["log_likelihood"] / total["count"]),)
+                raised = total["log_likelihood"] + self.log_prior()
+                self.history += (float(raised / total["count"]),)
                 self.maximization(total)
                 if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
                     break

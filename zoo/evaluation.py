@@ -37,7 +37,10 @@ def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) ->
     Raises:
         NotImplementedError: if the model has neither.
     """
-    check_images(x, model.x_shape)
+    if len(model.x_shape) == 3:
+        check_images(x, model.x_shape)
+    else:
+        check_shape("x", x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
         value = model.log_prob(x)

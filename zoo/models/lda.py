@@ -1,6 +1,6 @@
 r"""Latent Dirichlet allocation.
 
-Blei, Ng & Jordan 2003, "Latent Dirichlet Allocation", JMLR 3; trained by online variational Bayes:
+Blei, Ng & Jordan 2003, "Latent Dirichlet Allocation", JMLR 3; trained by variational Bayes as
 Hoffman, Blei & Bach 2010, "Online Learning for Latent Dirichlet Allocation".
 
 $$\beta_k \sim \mathrm{Dir}(\eta), \qquad \theta_d \sim \mathrm{Dir}(\alpha), \qquad
@@ -12,7 +12,8 @@ $$\mathcal L = \sum_d \Big( \sum_w n_{dw} \log \sum_k e^{\mathbb E[\log \theta_{
   e^{\mathbb E[\log \beta_{kw}]} - \mathrm{KL}(q(\theta_d) \| p(\theta)) \Big)
   - \sum_k \mathrm{KL}(q(\beta_k) \| p(\beta)),$$
 
-a lower bound on the evidence of the words. The M-step is $\lambda = \eta + $ expected counts.
+a lower bound on the evidence of the words. The M-step is $\lambda = \eta + $ expected counts; the
+online one goes a step of size $(t + t_0)^{-\kappa}$ towards it after each batch.
 """
 
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.distributions import Dirichlet, Distribution
+from torch.distributions import Dirichlet, Distribution, Gamma
 
 from zoo.base import Batch
 from zoo.checks import check_at_least
@@ -29,11 +30,14 @@ from zoo.distributions import WordCounts
 from zoo.em import EMModel, Statistics
 from zoo.inference.topics import (
     Documents,
+    Posterior,
+    Topics,
+    blocks,
     dirichlet_divergence,
     documents_of,
-    exp_mean_log,
+    infer,
     proportions,
-    word_posteriors,
+    topics_of,
 )
 
 
@@ -56,8 +60,8 @@ class LDA(EMModel):
 
     about: ClassVar = (
         "Latent Dirichlet allocation (Blei, Ng & Jordan 2003, "
-        "https://www.jmlr.org/papers/v3/blei03a.html), trained by online variational Bayes "
-        "(Hoffman, Blei & Bach 2010)"
+        "https://www.jmlr.org/papers/v3/blei03a.html), trained by variational Bayes (Hoffman, "
+        "Blei & Bach 2010)"
     )
     tags: ClassVar = ("topic-model", "lda", "latent-variable-model", "text")
     task: ClassVar = "feature-extraction"
@@ -93,24 +97,34 @@ class LDA(EMModel):
         self.kappa, self.t0 = kappa, t0
         self.iterations, self.tol, self.mean_length = iterations, tol, mean_length
         self.eta = 1 / topics if eta is None else eta
-        # The posterior of the topics; its start is that of Hoffman's program, near 1 everywhere.
-        start = torch.distributions.Gamma(100.0, 100.0).sample((topics, terms))
-        self.concentrations = nn.Parameter(start, requires_grad=False)  # lambda, (K, V)
+        # lambda, (V, K): a row is what a word needs. The start is that of Hoffman's program.
+        start = Gamma(100.0, 100.0).sample(torch.Size((terms, topics)))
+        self.concentrations = nn.Parameter(start)
         alphas = torch.full((topics,), 1 / topics if alpha is None else alpha)
         self.register_buffer("alpha", alphas, persistent=False)
+        self.alpha: Tensor
 
     @property
     def topics(self) -> Tensor:
         """The posterior mean of the topics, (K, V); rows sum to 1."""
-        return self.concentrations / self.concentrations.sum(1, keepdim=True)
+        concentrations = self.concentrations.detach()
+        return (concentrations / concentrations.sum(0)).T
+
+    def top_terms(self, n: int = 10) -> Tensor:
+        """The n most probable terms of each topic, as positions (K, n), the first the most so."""
+        return self.topics.topk(n).indices
 
     def prior(self) -> Distribution:
         """p(theta) = Dir(alpha): batch shape (), event shape (K,)."""
-        return Dirichlet(self.get_buffer("alpha"), validate_args=False)
+        return Dirichlet(self.alpha, validate_args=False)
 
+    @torch.no_grad()
     def posterior(self, x: Tensor) -> Distribution:
         """q(theta | x) for counts x of shape (B, V): batch shape (B,), event shape (K,)."""
-        return Dirichlet(self._gamma(self._documents(self.as_batch(x))), validate_args=False)
+        documents = self._documents(self.as_batch(x))
+        parts = blocks(documents, self._topics(documents), self.alpha)
+        gamma = torch.cat([proportions(part, self.iterations, self.tol) for part in parts])
+        return Dirichlet(gamma, validate_args=False)
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | theta) for proportions (B, K), with the topics' mean: batch (B,), event (V,)."""
@@ -122,70 +136,75 @@ class LDA(EMModel):
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean counts of a document of `mean_length` words: (B, K) to (B, V)."""
-        return self.mean_length * (z @ self.topics)
+        return self.likelihood(z).mean
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Draw n documents, counts (n, V)."""
-        return self.likelihood(self.prior().sample((n,))).sample()
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Minus the bound per word, in nats, and the perplexity bound that it is the log of."""
-        documents = self._documents(batch)
-        bound = self._bounds(documents).sum() / documents.counts.sum().clamp(min=1)
-        return {"loss": -bound, "log_perplexity": -bound}
-
-    # --- variational Bayes -----------------------------------------------------------------------
-
-    def expectation(self, batch: Batch) -> Statistics:
-        """Expected counts of topic and term, (K, V), and the documents' bounds."""
-        documents = self._documents(batch)
-        beta = exp_mean_log(self.concentrations)
-        gamma = self._gamma(documents, beta)
-        counts, bound = word_posteriors(documents, gamma, beta)
-        bound -= dirichlet_divergence(gamma, self.get_buffer("alpha"))
-        return {
-            "topic_counts": counts.double(),
-            "words": documents.counts.sum().double(),
-            "count": bound.new_tensor(documents.size),
-            "log_likelihood": bound.sum(),
-        }
-
-    def maximization(self, statistics: Statistics) -> None:
-        """Set lambda = eta + expected counts (Hoffman et al. 2010, algorithm 2)."""
-        self.concentrations.copy_(self.eta + statistics["topic_counts"])
-
-    def _gamma(self, documents: Documents, beta: Tensor | None = None) -> Tensor:
-        beta = exp_mean_log(self.concentrations) if beta is None else beta
-        return proportions(documents, beta, self.get_buffer("alpha"), self.iterations, self.tol)
+        return self.likelihood(self.prior().sample(torch.Size((n,)))).sample()
 
     @torch.no_grad()
-    def _bounds(self, documents: Documents) -> Tensor:
-        beta = exp_mean_log(self.concentrations)
-        gamma = self._gamma(documents, beta)
-        _, bound = word_posteriors(documents, gamma, beta)
-        return bound - dirichlet_divergence(gamma, self.get_buffer("alpha"))
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Minus the bound on log p(x) of a document, in nats, without the topics' divergence."""
+        elbo = self._infer(self._documents(batch)).bound.mean()
+        return {"loss": -elbo, "elbo": elbo}
 
     @torch.no_grad()
     def completion(self, observed: Tensor, held_out: Tensor) -> Tensor:
-        r"""Log-probability of half of each document's words given the other half.
+        r"""Log-probability of one half of each document's words given the other half.
 
-        $\sum_w n_{dw} \log \sum_k \mathbb E[\theta_{dk} | \text{observed}] \, \mathbb E[\beta_{kw}]$
-        (Wallach et al. 2009, "document completion").
+        $\sum_w n_{dw} \log \sum_k \mathbb E[\theta_{dk} | \text{observed}] \,
+        \mathbb E[\beta_{kw}]$ (Wallach et al. 2009, "Evaluation Methods for Topic Models", section
+        5: document completion). `zoo.metrics.perplexity` makes a corpus's perplexity of it.
 
         Args:
             observed: Counts (B, V).
             held_out: Counts (B, V).
 
         Returns:
-            Nats, (B,); its sum over documents, minus and per word, is the log of the perplexity.
+            Nats, (B,).
         """
-        mixture = self.encode(observed) @ self.topics
-        return torch.special.xlogy(held_out, mixture).sum(1)
+        if held_out.shape != observed.shape:
+            raise ValueError(
+                f"held_out has shape {tuple(held_out.shape)} and observed {tuple(observed.shape)}, "
+                "but they are two halves of the same documents."
+            )
+        return self.likelihood(self.encode(observed)).log_prob(held_out)
 
-    def top_terms(self, n: int = 10) -> Tensor:
-        """The n terms of each topic with the highest probability, positions (K, n)."""
-        return self.concentrations.topk(n).indices
+    # --- variational Bayes -----------------------------------------------------------------------
+
+    def expectation(self, batch: Batch) -> Statistics:
+        """Expected counts of terms and topics, (V, K), and the documents' bounds."""
+        documents = self._documents(batch)
+        found = self._infer(documents)
+        counts = torch.zeros_like(self.concentrations, dtype=torch.float64)
+        counts[documents.vocabulary] = found.expected.double()
+        return {
+            "term_counts": counts,
+            "count": counts.new_tensor(documents.size),
+            "log_likelihood": found.bound.sum(),
+        }
+
+    def maximization(self, statistics: Statistics) -> None:
+        """Set lambda = eta + expected counts (Hoffman et al. 2010, algorithm 2)."""
+        self.concentrations.copy_(statistics["term_counts"]).add_(self.eta)
+
+    def log_prior(self) -> Tensor:
+        """Minus the divergence of the topics' posterior from their prior, in nats."""
+        topics = self.concentrations.detach().T
+        return -dirichlet_divergence(topics, topics.new_full(self.x_shape, self.eta)).sum()
+
+    def initial_statistics(self) -> Statistics:
+        """Those that lambda would come from: what the model knows is not lost with a batch."""
+        assert self._data_size is not None  # while it trains it is known
+        counts = self.concentrations.detach().double() - self.eta
+        return {"term_counts": counts / self._data_size}
+
+    def _topics(self, documents: Documents) -> Topics:
+        return topics_of(self.concentrations.detach(), documents.vocabulary)
+
+    def _infer(self, documents: Documents) -> Posterior:
+        return infer(documents, self._topics(documents), self.alpha, self.iterations, self.tol)
 
     # --- data ------------------------------------------------------------------------------------
 
@@ -196,47 +215,52 @@ class LDA(EMModel):
         return x.scatter_add_(1, tokens, counts.to(x.dtype))
 
     def as_batch(self, data: Tensor | ArrayLike) -> Batch:
-        """Counts (N, V), dense or as a SciPy sparse matrix, as padded terms and their counts.
+        """Counts (N, V), dense or a SciPy sparse matrix, as padded `tokens` and `counts`.
 
         Raises:
             ValueError: if they have another width, or are negative or no numbers.
         """
-        if hasattr(data, "tocsr"):
-            rows = data.tocsr()
-            starts, terms = torch.from_numpy(rows.indptr).long(), torch.from_numpy(rows.indices)
-            counts, shape = torch.as_tensor(rows.data), rows.shape
-        else:
-            dense = torch.as_tensor(np.asarray(data) if not isinstance(data, Tensor) else data)
-            shape = tuple(dense.shape)
-            if len(shape) == 2:
-                row, terms = dense.nonzero(as_tuple=True)
-                starts = torch.searchsorted(row, torch.arange(len(dense) + 1, device=row.device))
-                counts = dense[row, terms]
+        shape, row, terms, counts = _entries(data)
         if len(shape) != 2 or shape[1] != self.x_shape[0]:
             raise ValueError(
-                f"counts have shape {tuple(shape)}, but this model was built for (N, "
-                f"{self.x_shape[0]}): a row for each document, a column for each term."
+                f"counts have shape {shape}, but this model was built for (N, {self.x_shape[0]}): "
+                "a row for each document, a column for each term."
             )
         if not shape[0]:
             raise ValueError("there are no documents; give at least one row of counts.")
-        if not bool((counts >= 0).all()) or not bool(torch.isfinite(counts.double()).all()):
-            raise ValueError("counts must be numbers of at least 0; some are negative or NaN.")
-        lengths = starts.diff()
-        place = torch.arange(len(terms), device=starts.device)
-        place = place - starts[:-1].repeat_interleave(lengths)
-        row = torch.arange(len(lengths), device=starts.device).repeat_interleave(lengths)
-        width = max(1, int(lengths.max()))
-        device = self.concentrations.device
-        padded = torch.zeros(2, shape[0], width, dtype=torch.float64, device=device)
-        padded[0, row, place] = terms.to(padded)
-        padded[1, row, place] = counts.to(padded)
-        return {"tokens": padded[0].long(), "counts": padded[1]}
+        if not bool(((counts >= 0) & torch.isfinite(counts)).all()):
+            raise ValueError("counts must be finite and at least 0; some are negative or NaN.")
+        lengths = torch.bincount(row, minlength=shape[0])
+        starts = lengths.cumsum(0) - lengths
+        place = torch.arange(len(row), device=row.device) - starts[row]
+        x = self.concentrations.new_zeros(shape[0], int(lengths.max()))  # (N, T)
+        row, place = row.to(x.device), place.to(x.device)
+        tokens = torch.zeros_like(x, dtype=torch.int64)
+        tokens[row, place], x[row, place] = terms.to(x.device), counts.to(x)
+        return {"tokens": tokens, "counts": x}
 
     def _documents(self, batch: Batch) -> Documents:
         tokens = batch["tokens"]
-        if tokens.numel() and int(tokens.max()) >= self.x_shape[0]:
-            raise ValueError(
-                f"a document has the term {int(tokens.max())}, but this model knows "
-                f"{self.x_shape[0]} terms; prepare the data with the model's vocabulary."
-            )
-        return documents_of(tokens, batch["counts"], self.concentrations.dtype)
+        for term in (tokens.min(), tokens.max()) if tokens.numel() else ():
+            if not 0 <= term < self.x_shape[0]:
+                raise ValueError(
+                    f"a document has the term {int(term)}, but this model knows the terms 0 to "
+                    f"{self.x_shape[0] - 1}; prepare the data with the model's vocabulary."
+                )
+        counts, dtype = batch["counts"], self.concentrations.dtype
+        return documents_of(tokens, counts, self.x_shape[0], dtype)
+
+
+def _entries(data: Any) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
+    """The shape of counts, and the document, term and count of each that is not zero, (E,)."""
+    from scipy.sparse import issparse
+
+    if issparse(data):
+        entries = data.tocsr().tocoo()  # in the order of the documents
+        row, terms = (torch.from_numpy(x.astype(np.int64)) for x in (entries.row, entries.col))
+        return data.shape, row, terms, torch.from_numpy(entries.data.astype(np.float64))
+    dense = data if isinstance(data, Tensor) else torch.as_tensor(np.asarray(data))
+    if dense.ndim != 2:
+        return tuple(dense.shape), *torch.empty(3, 0)
+    row, terms = dense.nonzero(as_tuple=True)
+    return tuple(dense.shape), row, terms, dense[row, terms]

@@ -2,7 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -10,13 +10,15 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from datamodules.cache import Example, Inventory
-from datamodules.loader import Batches, Finish, binarize_split, binarized, scaled, seeded
+from datamodules.loader import Batches, Finish, Rows, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
 Split = Literal["train", "val", "test"]
 # Streams of the seeded generators, one for each thing that is drawn once.
 SPLIT, SHAPES = 900_000, 900_001
 PIXELS: dict[Split, int] = {"train": 900_002, "val": 900_003, "test": 900_004}
+# The first stream of those that are for things drawn anew in each epoch, beside its order.
+DRAWS = 910_000
 
 
 def check_at_least(low: int, **values: int) -> None:
@@ -53,6 +55,8 @@ class DataModule(LightningDataModule, ABC):
         super().__init__()
         check_at_least(1, batch_size=batch_size)
         check_at_least(0, seed=seed)
+        if seed >= 2**32:  # as for seed_everything
+            raise ValueError(f"seed is {seed}, but must be below 2^32.")
         # A process that gets no example of a very small split has no batch of it either.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.batch_size = batch_size
@@ -85,7 +89,7 @@ class DataModule(LightningDataModule, ABC):
             RuntimeError: if `setup()` was not called.
         """
 
-    def tensors(self, split: Split) -> dict[str, Tensor]:
+    def tensors(self, split: Split) -> Mapping[str, Rows]:
         """Return what the loader of a split slices; its rows are the split's examples."""
         return self.splits[split]
 
@@ -107,6 +111,13 @@ class DataModule(LightningDataModule, ABC):
         self._check_setup()
         return {split: f"{self._rows(split):,} examples" for split in self.splits}
 
+    def assets(self) -> dict[str, str]:
+        """Return the text files that a model of this data needs, by name, once it is set up.
+
+        They travel with a checkpoint: what the positions in its batches mean.
+        """
+        return {}
+
     def train_dataloader(self) -> Batches:
         """Return the training split, shuffled anew in each epoch."""
         # To overfit a few batches, they have to be the same in every epoch.
@@ -123,6 +134,12 @@ class DataModule(LightningDataModule, ABC):
 
     def _batches(self, split: Split, *, shuffle: bool) -> Batches:
         self._check_setup()
+        rank = self.trainer.global_rank if self.trainer else 0
+        world_size = self.trainer.world_size if self.trainer else 1
+        return self.loader(split, shuffle=shuffle, rank=rank, world_size=world_size)
+
+    def loader(self, split: Split, *, shuffle: bool, rank: int, world_size: int) -> Batches:
+        """Return the loader of one process's share of a split."""
         tensors = self.tensors(split)
         return Batches(
             tensors,
@@ -130,8 +147,8 @@ class DataModule(LightningDataModule, ABC):
             finish=self.finish(split),
             shuffle=shuffle,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=rank,
+            world_size=world_size,
             device=self._device(sum(t.nbytes for t in tensors.values())),
         )
 

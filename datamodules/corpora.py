@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from datamodules.cache import DataError
-from datamodules.mnist import TIMEOUT_S, socket_timeout
+from datamodules.download import TIMEOUT_S, socket_timeout
 from datamodules.textfile import bad_line, brief, plain_or_packed, read_lines, read_text
 
 AP = "https://github.com/blei-lab/lda-c/blob/master/example/ap.tgz"

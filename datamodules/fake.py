@@ -41,6 +41,12 @@ class FakeImages(ImageDataModule):
             raise ValueError(f"x_shape is {x_shape}, but must be three positive numbers (C, H, W).")
         check_at_least(1, n=n, classes=classes)
         channels, height, width = x_shape  # a recipe gives a list
+        if n * channels * height * width > 2**28:
+            raise ValueError(
+                f"n is {n}, but so many images of {channels} x {height} x {width} pixels would not "
+                f"fit in memory while they are drawn; take at most "
+                f"{2**28 // (channels * height * width)}."
+            )
         super().__init__((channels, height, width), batch_size, binarization, seed)
         self.n = n
         self.classes = classes

@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.bag_of_words import count_words, spell_counts
 from datamodules.base import Split, check_at_least, take
 from datamodules.cache import Inventory
-from datamodules.ragged import RaggedDataModule, starts
+from datamodules.ragged import RaggedDataModule, starts, vocabulary_json
 
 # Streams of the seeded generators, one for each set.
 SENTENCES, DOCUMENTS = 900_020, 900_021
@@ -87,6 +87,10 @@ class FakeTaggedText(RaggedDataModule):
         )
         rows = starts(torch.from_numpy(lengths))
         return {split: take(rows, part) for split, part in parts(self.n).items()}
+
+    def assets(self) -> dict[str, str]:
+        """Return `vocabulary.json`: the words and the tags whose positions are in the batches."""
+        return vocabulary_json(vocabulary=self.vocabulary, tags=self.tags)
 
     def spell(self, split: Split, index: int) -> str:
         """Return a sentence as word/state, separated by spaces."""

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -137,9 +138,15 @@ def read_pictures(
     root: Path, files: list[Path], size: int, channels: int
 ) -> tuple[list[NDArray[np.uint8] | None], dict[Path, str]]:
     """Read all pictures, each (size, size, channels) or None if it cannot be read, and say why."""
-    from rich.progress import track
-
     bad: dict[Path, str] = {}
+    return list(each_picture(root, files, size, channels, bad)), bad
+
+
+def each_picture(
+    root: Path, files: list[Path], size: int, channels: int, bad: dict[Path, str]
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Read the pictures one after the other, as `read_pictures` does, and note in `bad` why not."""
+    from rich.progress import track
 
     def read(file: Path) -> NDArray[np.uint8] | None:
         # Pillow raises almost anything on a damaged file, and one file must not end the run.
@@ -152,16 +159,13 @@ def read_pictures(
     # Pillow's own warnings name no file
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")
-        pictures = list(
-            track(
-                pool.map(read, files),
-                description=f"Reading {root}",
-                total=len(files),
-                transient=True,
-                disable=len(files) < PROGRESS_FROM,
-            )
+        yield from track(
+            pool.map(read, files),
+            description=f"Reading {root}",
+            total=len(files),
+            transient=True,
+            disable=len(files) < PROGRESS_FROM,
         )
-    return pictures, bad
 
 
 def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:

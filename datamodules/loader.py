@@ -7,13 +7,34 @@ processes together are the $b$-th batch of one process with $W$ times the batch 
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-Finish = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""Turns the rows that a batch takes from the tensors into the batch."""
+Finish = Callable[[dict[str, Tensor]], dict[str, Any]]
+"""Turns the rows that a batch takes from the tensors into the batch: tensors, and lists of text."""
+
+# Bytes of a row up to which a tensor is put into an epoch's order as a whole.
+NARROW = 512
+
+
+class Rows(Protocol):
+    """What batches are taken from: a tensor, or what reads its rows from elsewhere like one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all rows take."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor:
+        """Return a new tensor of the chosen rows; `dim` is 0."""
+
+    def to(self, device: torch.device | str, /) -> "Rows":
+        """Return the rows as they are on this device."""
 
 
 def binarize(image: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -64,7 +85,7 @@ class Shuffled:
         n: Number of examples in the split.
         seed: Seed of all orders.
         rank: Which of the processes this one is.
-        world_size: Number of processes; each takes `n // world_size` examples.
+        world_size: Number of processes; together they take every example once.
     """
 
     def __init__(self, n: int, seed: int, rank: int, world_size: int) -> None:
@@ -75,7 +96,7 @@ class Shuffled:
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.n // self.world_size
+        return len(range(self.rank, self.n, self.world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of this epoch; Lightning calls it before every epoch."""
@@ -84,7 +105,7 @@ class Shuffled:
     def indices(self) -> Tensor:
         """Return this process's positions in the split, shape (len(self),)."""
         order = torch.randperm(self.n, generator=seeded(self.seed, self.epoch))
-        return order[self.rank :: self.world_size][: len(self)]
+        return order[self.rank :: self.world_size]
 
 
 class Batches:
@@ -93,14 +114,14 @@ class Batches:
     A batch is a dict with the `tensors`' keys and `index`, the examples' int64 positions in the
     split (B,), as `finish` leaves it.
 
-    Training (`shuffle=True`): all processes see the same number of examples, and the at most
-    `world_size - 1` left over are others in every epoch. Evaluation: each example is seen once by
-    one process, so processes may differ by one; they take the same number of batches, as
-    collective operations inside a step need it, and the last two batches share the examples if one
-    process would run short. (With batch size 1 that cannot be had, and the number may differ.)
+    In an epoch each example is seen once, by one process, so the numbers of examples may differ by
+    one. All processes take the same number of batches, as collective operations inside a step need
+    it, and the last two batches share the examples if one process would run short. (With batch
+    size 1 that cannot be had: in training the last batch of some has two examples; in evaluation
+    the number of batches may differ.)
 
     Args:
-        tensors: The split: tensors whose first dimension is N.
+        tensors: The split: tensors whose first dimension is N, or what reads like them.
         batch_size: Examples per batch and process.
         finish: Turns the rows that were taken into the batch; by default, `scaled` makes float32
             of the uint8 pixels of `image`.
@@ -109,11 +130,13 @@ class Batches:
         rank: Which of the processes this one is.
         world_size: Number of processes.
         device: Where the tensors are kept and the batches made.
+        draw: Returns more tensors with N rows for an epoch, such as which caption of each image is
+            its turn; they are sliced like the others.
     """
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, Rows],
         batch_size: int,
         *,
         finish: Finish = scaled,
@@ -122,10 +145,12 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
+        draw: Callable[[int], Mapping[str, Tensor]] | None = None,
     ) -> None:
         self.tensors = {key: tensor.to(device) for key, tensor in tensors.items()}
         self.batch_size = batch_size
         self.finish = finish
+        self.draw = draw
         self.device = torch.device(device)
         self.n = len(next(iter(self.tensors.values())))
         self.rank = rank
@@ -140,21 +165,41 @@ class Batches:
         )
 
     def __len__(self) -> int:
-        if isinstance(self.sampler, Shuffled):
-            return -(-len(self.sampler) // self.batch_size)
         longest = -(-self.n // self.world_size)
-        return min(-(-longest // self.batch_size), len(self.sampler))
+        batches = min(-(-longest // self.batch_size), len(self.sampler))
+        if isinstance(self.sampler, Shuffled):
+            # a gradient step of one process alone would wait for the others for ever
+            return min(batches, self.n // self.world_size)
+        return batches
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         if isinstance(self.sampler, Shuffled):
             order = self.sampler.indices().to(self.device)
         else:
             order = torch.arange(self.rank, self.n, self.world_size, device=self.device)
+        tensors = self.tensors | self._drawn()
+        # Small tensors that come and go between the large ones of each batch break up the heap, and
+        # the memory that then has to be had anew takes a fifth of the time on a CPU.
+        narrow = {k: t for k, t in tensors.items() if t.nbytes <= NARROW * len(t)}
+        ordered = {key: rows.index_select(0, order) for key, rows in narrow.items()} | {
+            "index": order
+        }
+        wide = {k: t for k, t in tensors.items() if k not in narrow}
         n, batches = len(order), len(self)
         # leaves an example for each batch still to come; for all but a short process this is b * B
         starts = [min(b * self.batch_size, n - batches + b) for b in range(batches)]
         for start, stop in pairwise([*starts, n]):
-            index = order[start:stop]
-            # index_select is several times faster than tensor[index] on a CPU
-            batch = {key: tensor.index_select(0, index) for key, tensor in self.tensors.items()}
-            yield self.finish({**batch, "index": index})
+            ready = {key: rows[start:stop] for key, rows in ordered.items()}
+            # no name here holds the rows while the batch is used: the next ones take their memory
+            yield self.finish(_taken(wide, order[start:stop]) | ready)
+
+    def _drawn(self) -> dict[str, Tensor]:
+        if self.draw is None:
+            return {}
+        epoch = self.sampler.epoch if isinstance(self.sampler, Shuffled) else 0
+        return {key: tensor.to(self.device) for key, tensor in self.draw(epoch).items()}
+
+
+def _taken(tensors: Mapping[str, Rows], index: Tensor) -> dict[str, Tensor]:
+    # index_select is several times faster than tensor[index] on a CPU
+    return {key: rows.index_select(0, index) for key, rows in tensors.items()}

@@ -9,11 +9,8 @@ import gzip
 import hashlib
 import os
 import shutil
-import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from math import prod
 from pathlib import Path
@@ -31,6 +28,7 @@ from datamodules.base import (
     take,
 )
 from datamodules.cache import DataError, Inventory, set_dir
+from datamodules.download import TIMEOUT_S, socket_timeout
 
 # Published md5 of each archive, by data set.
 MD5 = {
@@ -60,7 +58,6 @@ CLOTHING = (
     "Bag",
     "Ankle boot",
 )
-TIMEOUT_S = 30.0
 
 
 class MNIST(ImageDataModule):
@@ -285,14 +282,3 @@ def fetch(name: str, folder: str) -> None:
     from torchvision import datasets
 
     {"MNIST": datasets.MNIST, "FashionMNIST": datasets.FashionMNIST}[name](folder, download=True)
-
-
-@contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound the waits of sockets that set no time-out, as torchvision's do not."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

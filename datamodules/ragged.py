@@ -4,6 +4,7 @@ The items of all examples stand one after another in flat tensors; example $i$ i
 from position $s_i$ on. A batch fills its examples up with zeros to the longest of them.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
@@ -102,6 +103,10 @@ class RaggedDataModule(DataModule, ABC):
         }
         return facts | ({"vocabulary": f"{len(self.vocabulary):,}"} if self.vocabulary else {})
 
+    def assets(self) -> dict[str, str]:
+        """Return `vocabulary.json`: the words whose positions are in the batches, if there are."""
+        return vocabulary_json(vocabulary=self.vocabulary) if self.vocabulary else {}
+
     def size(self, split: Split) -> int:
         """Return how many items the examples of a split have together."""
         return int(self.splits[split]["lengths"].sum())
@@ -112,6 +117,11 @@ class RaggedDataModule(DataModule, ABC):
 
     def _device(self, n_bytes: int) -> torch.device:
         return super()._device(n_bytes + sum(flat.nbytes for flat in self.items.values()))
+
+
+def vocabulary_json(**names: list[str]) -> dict[str, str]:
+    """Return `vocabulary.json` with lists of names, one name a line."""
+    return {"vocabulary.json": json.dumps(names, ensure_ascii=False, indent=0) + "\n"}
 
 
 def starts(lengths: Tensor) -> dict[str, Tensor]:

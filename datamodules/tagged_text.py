@@ -7,7 +7,6 @@ Petrov, Barrett, Thibaux and Klein, "Learning Accurate, Compact, and Interpretab
 (2006).
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from datamodules.base import Split, check_at_least
 from datamodules.cache import DataError, Inventory, set_dir
-from datamodules.ragged import RaggedDataModule, starts
+from datamodules.ragged import RaggedDataModule, starts, vocabulary_json
 from datamodules.textfile import bad_line, brief, plain_or_packed, read_lines
 
 NAME = "ud_english_ewt"
@@ -115,6 +114,10 @@ class TaggedText(RaggedDataModule):
         sizes = [len(sentences) for sentences in text.values()]
         parts = {key: torch.split(row, sizes) for key, row in rows.items()}
         return {split: {key: parts[key][i] for key in parts} for i, split in enumerate(text)}
+
+    def assets(self) -> dict[str, str]:
+        """Return `vocabulary.json`: the words and the tags whose positions are in the batches."""
+        return vocabulary_json(vocabulary=self.vocabulary, tags=self.tags)
 
     def words(self, split: Split, index: int) -> list[str]:
         """Return the words of a sentence as they are written, the unknown ones too.
@@ -261,9 +264,3 @@ def unknown_class(word: str) -> str:
         suffix = next(fits, None)
         return "<unk>" if suffix is None else f"<unk:-{suffix}>"
     return f"<unk:{kind}>"
-
-
-def save_vocabulary(path: str, vocabulary: list[str], tags: list[str]) -> None:
-    """Write `{"vocabulary": [...], "tags": [...]}` as JSON, for a checkpoint to carry."""
-    text = json.dumps({"vocabulary": vocabulary, "tags": tags}, ensure_ascii=False, indent=0)
-    Path(path).expanduser().write_text(text + "\n", encoding="utf-8")

@@ -9,9 +9,11 @@ import shutil
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from safetensors.torch import load_file, save_file
 
 import zoo
+from datamodules import FakeImages
 from zoo import checkpoint
 from zoo.errors import ZooError
 from zoo.models import VAE
@@ -133,6 +135,24 @@ def test_bad_overrides_are_named(folder, override, says):
     assert re.search(says, refusal(folder, **override))
 
 
+def test_text_files_of_the_data_travel_along(folder, tmp_path):
+    model = zoo.from_pretrained(str(folder))
+    assert model.assets == {}
+    (folder / "vocabulary.json").write_text("of another model")  # config.json does not know it
+    assert zoo.from_pretrained(str(folder)).assets == {}
+    model.assets = {"vocabulary.json": '{"vocabulary": ["Ärger"]}\n'}
+    model.save_pretrained(tmp_path / "next")
+    assert zoo.from_pretrained(str(tmp_path / "next")).assets == model.assets
+    checkpoint.copy(tmp_path / "next", tmp_path / "copy")
+    assert zoo.from_pretrained(str(tmp_path / "copy")).assets == model.assets
+    (tmp_path / "next" / "vocabulary.json").write_text("changed")
+    with pytest.raises(ZooError, match=r"vocabulary\.json is missing, damaged or was changed"):
+        zoo.from_pretrained(str(tmp_path / "next"))
+    (tmp_path / "next" / "vocabulary.json").unlink()
+    with pytest.raises(ZooError, match=r"vocabulary\.json is missing"):
+        zoo.from_pretrained(str(tmp_path / "next"))
+
+
 def test_the_class_is_checked(folder, monkeypatch):
     assert type(VAE.from_pretrained(str(folder))) is VAE
     edit(folder, family="GMM")
@@ -147,7 +167,10 @@ def test_base_model_and_data_are_recorded(folder, tmp_path):
     model.save_pretrained(tmp_path / "next", license="mit")
     config = checkpoint.read_config(tmp_path / "next")
     assert (config.base_model, config.license) == (None, "mit")  # not trained yet
-    model.on_fit_start()
+    Trainer(accelerator="cpu", fast_dev_run=1, logger=False, enable_progress_bar=False).fit(
+        model, FakeImages(model.x_shape, 8, 4)
+    )
+    model.data = {"class_path": "Digits", "init_args": {"size": 8}}
     model.save_pretrained(tmp_path / "next", license="mit")
     config = checkpoint.read_config(tmp_path / "next")
     assert (config.base_model, config.license) == (folder.name, "mit")
@@ -278,21 +301,30 @@ def test_config_that_is_no_json_object(folder, text, says):
         ({"family": ...}, "has no 'family'"),
         ({"init_args": ...}, "has no 'init_args'"),
         ({"inti_args": {}}, "unknown key 'inti_args'; did you mean init_args"),
-        ({"family": 1}, "'family' must be str, not int"),
-        ({"family": None}, "'family' must be str, not NoneType"),
-        ({"init_args": []}, "'init_args' must be dict, not list"),
-        ({"data": "MNIST"}, "'data' must be dict or NoneType, not str"),
-        ({"data": {}}, "'data' must have a class_path"),
-        ({"data": {"class_path": 3}}, "'data' must have a class_path"),
-        ({"data": {"class_path": "MNIST", "init_args": 3}}, "'data' must have a class_path"),
-        ({"summary": 3}, "'summary' must be dict, not int"),
-        ({"summary": {"latent_shape": 3}}, "latent_shape as list, not int"),
-        ({"summary": {"parameters": "3"}}, "parameters as int, not str"),
-        ({"summary": {"verbs": None}}, "verbs as list, not NoneType"),
-        ({"sha256": "abc"}, "'sha256' must be dict, not str"),
-        ({"sha256": {"model.safetensors": 3}}, "'sha256' of model.safetensors must be str"),
-        ({"license": None}, "'license' must be str, not NoneType"),
-        ({"base_model": 3}, "'base_model' must be str or NoneType, not int"),
+        ({"family": 1}, "'family' must be a short line of text, not 1"),
+        ({"family": None}, "'family' must be a short line of text, not None"),
+        ({"init_args": []}, "'init_args' must be an object, not []"),
+        ({"data": "MNIST"}, "'data' must be an object or null, not 'MNIST'"),
+        ({"data": {}}, "'data' has no 'class_path'"),
+        ({"data": {"class_path": 3}}, "in 'data', 'class_path' must be a short line of text"),
+        ({"data": {"class_path": "MNIST", "init_args": 3}}, "'init_args' must be an object"),
+        ({"summary": 3}, "'summary' must be an object, not 3"),
+        (
+            {"summary": {"latent_shape": 3}},
+            "'latent_shape' must be a list, each entry a whole number, not 3",
+        ),
+        ({"summary": {"parameters": "3"}}, "'parameters' must be a whole number, not '3'"),
+        (
+            {"summary": {"verbs": None}},
+            "'verbs' must be a list, each entry a short line of text, not None",
+        ),
+        ({"sha256": "abc"}, "'sha256' must be an object, not 'abc'"),
+        (
+            {"sha256": {"model.safetensors": 3}},
+            "in 'sha256', 'model.safetensors' must be a short line of text",
+        ),
+        ({"license": None}, "'license' must be a short line of text, not None"),
+        ({"base_model": 3}, "'base_model' must be a short line of text or null, not 3"),
     ],
 )
 def test_config_with_a_wrong_field(folder, changes, says):
@@ -320,7 +352,7 @@ def test_config_with_a_wrong_field(folder, changes, says):
         ("hidden", [5, -1], "hidden[1] is -1, but must be at least 1"),
         ("hidden", "wide", "'hidden' cannot be 'wide'"),
         ("residual_blocks", -1, "residual_blocks is -1, but must be at least 0"),
-        ("beta", float("nan"), "beta is nan, but must be at least 0"),
+        ("beta", float("nan"), "cannot be read as JSON ('NaN' is no number"),
         ("lr", [1], "'lr' cannot be [1]"),
         ("kl_warmup_steps", -1, "kl_warmup_steps is -1"),
         ("lr_warmup_steps", -1, "lr_warmup_steps is -1"),
@@ -482,8 +514,8 @@ def test_damaged_metrics(folder, text):
 def test_missing_or_damaged_golden_outputs(folder):
     path = folder / "golden.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ZooError, match="missing or damaged"):
+    with pytest.raises(ZooError, match="truncated or no safetensors file"):
         checkpoint.read_tensors(path)
     path.unlink()
-    with pytest.raises(ZooError, match="missing or damaged"):
+    with pytest.raises(ZooError, match="has no golden"):
         checkpoint.read_tensors(path)

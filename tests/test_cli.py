@@ -136,6 +136,7 @@ def test_at_least_one(refused, model, command, n):
         (["traverse", "--steps", "0"], "steps is 0"),
         (["traverse", "--dims", "0", "7"], "no latent dimension 7; they are 0 to 2"),
         (["reconstruct", "-n", "999"], "999 images are needed, but there are only 16"),
+        (["evaluate", "--limit", "0"], "limit is 0, but at least 1 example is needed"),
         (["reconstruct", "--data", "Digit"], "no DataModule 'Digit'; did you mean Digits?"),
         (["reconstruct", "--data", "Digits"], "image has shape"),
     ],
@@ -570,3 +571,14 @@ def test_export_of_what_is_no_checkpoint(refused, tmp_path):
 def test_card_of_what_is_no_checkpoint(refused):
     Path("empty").mkdir()
     assert "has no config.json" in refused("card", "empty")
+
+
+@pytest.mark.parametrize("command", ["reconstruct", "interpolate", "traverse"])
+def test_models_of_text_are_not_drawn(capsys, command):
+    assert main([command, "hmm-ewt"]) == 1
+    assert "model of sequences, which cannot be drawn" in capsys.readouterr().err
+
+
+def test_models_of_text_print_samples(capsys):
+    assert main(["sample", "hmm-ewt", "-n", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3

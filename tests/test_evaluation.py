@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 import zoo
+from zoo import evaluation
 from zoo.base import LatentVariableModel
 from zoo.metrics import ActiveUnits
 from zoo.models import VAE
@@ -140,3 +141,19 @@ def test_evaluate_leaves_the_global_generator_alone():
     torch.manual_seed(1)
     zoo.evaluate(vae, [{"image": torch.zeros(2, 1, 4, 4)}], samples=2)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_share_of_items_has_the_error_of_a_ratio():
+    """Against the spread of the share over many draws of data with different numbers of items."""
+    torch.manual_seed(0)
+
+    def draw():
+        of = torch.randint(1, 20, (400,)).double()
+        right = torch.binomial(of, 0.3 + 0.4 * torch.rand(400).double())  # data differ, too
+        return evaluation._rate("accuracy", right, of)
+
+    found = [draw() for _ in range(200)]
+    spread = torch.tensor([m["value"] for m in found]).std().item()
+    stated = sum(m["standard_error"] for m in found) / 200
+    assert stated == pytest.approx(spread, rel=0.2)  # the spread of 200 is known to 1 in 20
+    assert sum(m["value"] for m in found) / 200 == pytest.approx(0.5, abs=0.01)

@@ -42,10 +42,13 @@ def start(tmp_path_factory):
 
 
 class Watch(Callback):
-    """Notes what training saw: the mode, and every parameter's gradient."""
+    """Notes what training saw: the parameters before it, the mode, every parameter's gradient."""
 
     def __init__(self):
-        self.training, self.gradients = [], {}
+        self.training, self.gradients, self.before = [], {}, {}
+
+    def on_fit_start(self, trainer, pl_module):
+        self.before = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.training.append(all(module.training for module in pl_module.modules()))
@@ -56,17 +59,10 @@ class Watch(Callback):
 
 
 def train(name, start, monkeypatch):
-    """Fit two batches of made images; return the run and what was seen."""
+    """Fit two batches of made data; return the run and what was seen."""
     recipe, watch = read(name), Watch()
-    if is_finetune(recipe):
-        model, shape = [f"--model.name={start}"], [1, 28, 28]
-    else:
-        model, shape = [], recipe["model"]["init_args"]["x_shape"]
-    data = {
-        "class_path": "FakeImages",
-        "init_args": {"x_shape": shape, "n": 32, "batch_size": 16},
-    }
-    recipe["data"] = data
+    model = [f"--model.name={start}"] if is_finetune(recipe) else []
+    recipe["data"] = made(recipe)
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     defaults = fit.ZooCLI.instantiate_trainer
     monkeypatch.setattr(
@@ -75,6 +71,19 @@ def train(name, start, monkeypatch):
         lambda self, **kwargs: add(defaults(self, **kwargs), watch),
     )
     return fit.run("fit", "recipe.yaml", [*QUICK, *model]), watch
+
+
+def made(recipe):
+    """Data that need no files, with the batches of the recipe's own."""
+    model, own = recipe["model"].get("init_args", {}), recipe["data"]
+    if own["class_path"] == "IceCream":
+        return own
+    few = {"n": 32, "batch_size": 16}
+    if own["class_path"] == "TaggedText":
+        sizes = {"words": model["symbols"], "states": model["states"]}
+        return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}
+    shape = [1, 28, 28] if is_finetune(recipe) else model["x_shape"]
+    return {"class_path": "FakeImages", "init_args": {"x_shape": shape, **few}}
 
 
 def add(trainer, callback):
@@ -115,21 +124,27 @@ def test_sets_only_what_differs_from_the_defaults(name):
             continue
         cls = home[recipe[part]["class_path"]]
         known = signature(cls).parameters
-        assert recipe[part]["init_args"].keys() <= known.keys()
+        assert recipe[part].get("init_args", {}).keys() <= known.keys()
 
 
 @every_recipe
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_trains(name, start, monkeypatch, capsys):
     run, watch = train(name, start, monkeypatch)
-    assert watch.training == [True, True]
-    assert watch.gradients
-    for parameter, gradient in watch.gradients.items():
-        assert gradient is not None, f"{parameter} gets no gradient"
-        assert gradient.isfinite().all(), parameter
-    moved = {n: p for n, p in run.model.named_parameters() if watch.gradients[n].any()}
-    assert len(moved) > 0
-    assert run.model.data["class_path"] == "FakeImages"
+    assert watch.training == [True] * run.trainer.num_training_batches * run.trainer.current_epoch
+    if run.model.automatic_optimization:
+        assert watch.gradients
+        for parameter, gradient in watch.gradients.items():
+            assert gradient is not None, f"{parameter} gets no gradient"
+            assert gradient.isfinite().all(), parameter
+        moved = {n: p for n, p in run.model.named_parameters() if watch.gradients[n].any()}
+        assert len(moved) > 0
+    else:  # by EM
+        assert run.model.started
+        for parameter, value in run.model.named_parameters():
+            assert value.isfinite().all(), parameter
+            assert not torch.equal(value, watch.before[parameter]), f"{parameter} did not move"
+    assert run.model.data["class_path"] == made(read(name))["class_path"]
 
 
 @pytest.mark.parametrize("name", [n for n in recipes.names() if is_finetune(read(n))])

@@ -16,7 +16,7 @@ from torch.distributions import Normal
 import zoo
 from datamodules import FakeImages
 from zoo import fit
-from zoo.callbacks import LogActiveUnits, SampleGrid, SeedEpoch
+from zoo.callbacks import LogActiveUnits, SampleGrid, SaveLast, SeedEpoch
 from zoo.models import VAE
 from zoo.pretrained import export, load_training_checkpoint
 
@@ -222,6 +222,20 @@ def test_a_resumed_run_ends_with_the_same_bits(uninterrupted, tmp_path):
     best = [run.trainer.checkpoint_callback.best_model_score for run in (resumed, whole)]
     assert best[0] == best[1]
     assert checkpoint.parent == Path(resumed.trainer.checkpoint_callback.dirpath)
+
+
+def test_the_last_checkpoint_is_the_last_even_if_it_is_not_the_best(tmp_path):
+    best = ModelCheckpoint(tmp_path, monitor="val/loss", mode="max", filename="b", save_last=True)
+    trainer(tmp_path, max_epochs=4, enable_checkpointing=True, callbacks=[SaveLast(), best]).fit(
+        small(lr=1e-2), data()
+    )
+    epochs = {
+        path.name: torch.load(path, weights_only=True)["epoch"] for path in tmp_path.glob("*.ckpt")
+    }
+    assert epochs == {"b.ckpt": 0, "last.ckpt": 3}
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]
+    scores = [s["best_model_score"] for s in state.values() if "best_model_score" in s]
+    assert scores == [best.best_model_score]
 
 
 def test_a_run_leaves_its_logs_pictures_and_checkpoints(uninterrupted):

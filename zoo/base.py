@@ -4,6 +4,7 @@ A family implements the verbs that its mathematics gives it. The others raise No
 with a sentence that says why, taken from the family's `lacks`, and what to use instead.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +18,12 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.distributions import Distribution
 
+from datamodules.base import DataModule
 from zoo import checkpoint, hub
 from zoo.cards import write_card
 from zoo.catalog import locate
 from zoo.checks import check_images
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, brief, nearest, shown
 
 Batch = Mapping[str, Any]
 
@@ -32,7 +34,8 @@ class LatentVariableModel(LightningModule, ABC):
     """A model p(x) = ∫ p(x | z) p(z) dz, or one that is used like it.
 
     Subclasses are final. Their constructors take plain JSON values, call `super().__init__()` and
-    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`.
+    `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`. One that asks for no
+    tensor's values can be rehearsed on torch's meta device, which bounds what a checkpoint takes.
     """
 
     about: ClassVar[str]
@@ -65,6 +68,9 @@ class LatentVariableModel(LightningModule, ABC):
     base_model: str | None = None
     """Name of the checkpoint whose weights the training of this model started from."""
 
+    assets: Mapping[str, str] = {}
+    """Text files that say what the numbers in the data stand for, such as `vocabulary.json`."""
+
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
 
@@ -77,6 +83,14 @@ class LatentVariableModel(LightningModule, ABC):
     def inputs(self, batch: Batch) -> Any:
         """What the verbs take as x, out of a batch of a DataModule."""
         return batch["image"]
+
+    def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """What can be scored of a batch that is labelled, such as the accuracy of tags.
+
+        Returns:
+            By name, how many items of each datum are right and how many there are, (B,) each.
+        """
+        return {}
 
     @abstractmethod
     def sample(self, n: int) -> Tensor:
@@ -109,6 +123,10 @@ class LatentVariableModel(LightningModule, ABC):
     def reconstruct(self, x: Tensor) -> Tensor:
         """`decode(encode(x))`: (B, *x_shape) to (B, *x_shape)."""
         return self.decode(self.encode(x))
+
+    def texts(self, n: int) -> list[str]:
+        """At least one line and at most n that show what the model generates; no image does so."""
+        return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
 
     @classmethod
     def verbs(cls) -> tuple[str, ...]:
@@ -151,6 +169,9 @@ class LatentVariableModel(LightningModule, ABC):
         # from_pretrained returns eval mode, and Lightning would keep it.
         self.train()
         self.base_model = self.loaded_from or self.base_model
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, DataModule):
+            self.assets = datamodule.assets()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0 and "image" in batch:
@@ -161,6 +182,7 @@ class LatentVariableModel(LightningModule, ABC):
             "family": type(self).__name__,
             "data": self.data,
             "base_model": self.base_model,
+            "assets": dict(self.assets),
         }
 
     # --- checkpoints -----------------------------------------------------------------------------
@@ -218,16 +240,18 @@ class LatentVariableModel(LightningModule, ABC):
             ZooError: if it is damaged, or an argument does not fit.
         """
         config = checkpoint.read_config(folder)
-        init_args = checked_arguments(cls, folder, config.init_args, overrides)
+        place = str(folder / checkpoint.CONFIG)
+        init_args = checked_arguments(cls, place, config.init_args, overrides)
+        weights = folder / checkpoint.WEIGHTS
+        header = checkpoint.read_header(weights, config.sha256.get(checkpoint.WEIGHTS))
         try:
-            model = cls(**init_args)
-        except (ValueError, RuntimeError, TypeError) as error:
-            detail = str(error).splitlines()[0]
-            raise ZooError(f"{folder / checkpoint.CONFIG}: {detail}") from None
-        checkpoint.load_weights(
-            model, folder / checkpoint.WEIGHTS, config.sha256.get(checkpoint.WEIGHTS)
-        )
+            model = checkpoint.build(lambda: cls(**init_args), header)
+        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+            detail = str(error).partition("\n")[0]  # torch's own errors go on at length
+            raise ZooError(f"{place}: {brief(detail)}") from None
+        checkpoint.load_weights(model, weights, header)
         model.data = config.data
+        model.assets = checkpoint.read_assets(folder, config.sha256)
         model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
         model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
@@ -248,6 +272,8 @@ class LatentVariableModel(LightningModule, ABC):
         folder = Path(folder).expanduser()
         checkpoint.write_weights(self, folder / checkpoint.WEIGHTS)
         checkpoint.write_tensors(self.golden_outputs(), folder / checkpoint.GOLDEN)
+        for name, text in self.assets.items():
+            checkpoint.write_text(folder / name, text)
         checkpoint.write_config(
             folder,
             checkpoint.Config(
@@ -257,7 +283,7 @@ class LatentVariableModel(LightningModule, ABC):
                 summary=self.summary(),
                 sha256={
                     name: checkpoint.sha256(folder / name)
-                    for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN)
+                    for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN, *self.assets)
                 },
                 license=license,
                 base_model=self.base_model,
@@ -347,12 +373,15 @@ class LatentVariableModel(LightningModule, ABC):
 
 
 def checked_arguments(
-    cls: type[LatentVariableModel],
-    folder: Path,
-    stored: Mapping[str, Any],
-    overrides: Mapping[str, Any],
+    cls: type[Any], place: str, stored: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Check constructor arguments against the signature, as a recipe's are, before calling it.
+
+    Args:
+        cls: The class whose constructor is meant.
+        place: The file that the stored arguments are from.
+        stored: Arguments from there.
+        overrides: Arguments that replace them.
 
     Raises:
         ZooError: naming the argument that is unknown, missing or of the wrong type.
@@ -363,20 +392,32 @@ def checked_arguments(
 
     known = signature(cls).parameters
     hints = get_type_hints(cls.__init__)
-    config = f"{folder / checkpoint.CONFIG}: init_args"
-    for place, arguments in ((config, stored), (cls.__name__, overrides)):
+    given = {**stored, **overrides}
+    for where, arguments in ((f"{place}: init_args", stored), (cls.__name__, overrides)):
         for name in arguments:
             if name not in known:
-                raise ZooError(f"{place} has no argument {name!r}; {nearest(name, known)}")
+                raise ZooError(f"{where} has no argument {shown(name)}; {nearest(name, known)}")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise ZooError(f"{place}: init_args lacks {name!r}, which {cls.__name__} needs.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls)
-    for name, value in {**stored, **overrides}.items():
+    for name in given:
+        parser.add_argument(f"--{name}", type=hints[name])
+    for name, value in given.items():
         try:
             if value is None and NoneType not in get_args(hints[name]):  # the parser lets it pass
                 raise ValueError(f"{hints[name]} is wanted")
-            parser.parse_object({name: value}, defaults=False)
+            parsed = parser.parse_object({name: value}, defaults=False)[name]
+            if _plain(parsed) != _plain(value):  # the parser takes "2" for 2, the class does not
+                raise ValueError(f"{shown(parsed)} is wanted")
         except Exception as error:
-            detail = " ".join(str(error).split())
-            place = cls.__name__ if name in overrides else str(folder / checkpoint.CONFIG)
-            raise ZooError(f"{place}: argument {name!r} cannot be {value!r}: {detail}") from None
-    return {**stored, **overrides}
+            where = cls.__name__ if name in overrides else place
+            raise ZooError(
+                f"{where}: argument {name!r} cannot be {shown(value)}: {brief(error)}"
+            ) from None
+    return given
+
+
+def _plain(value: Any) -> Any:
+    """The value as it comes back from JSON."""
+    return json.loads(json.dumps(value))

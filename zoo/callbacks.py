@@ -42,6 +42,22 @@ class SeedEpoch(Callback):
         torch.manual_seed((seed * 1_000_003 + trainer.current_epoch) * 4099 + trainer.global_rank)
 
 
+class SaveLast(Callback):
+    """Keep `last.ckpt` that of the last validation, where ModelCheckpoint is to save it.
+
+    ModelCheckpoint itself saves it together with a new best only, so that a run which was killed
+    later would go back there. `zoo fit` installs it always.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        callback = trainer.checkpoint_callback
+        if trainer.sanity_checking or not isinstance(callback, ModelCheckpoint):
+            return
+        # A new best is saved after this, under the same name, with the state that knows it.
+        if callback.save_last and callback.last_model_path:
+            trainer.save_checkpoint(callback.last_model_path)
+
+
 class LogActiveUnits(Callback):
     """Log `val/active_units`: latent dimensions that carry information (Burda et al. 2016)."""
 

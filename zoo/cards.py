@@ -1,5 +1,6 @@
 """Model cards: README.md of a checkpoint folder, written from its other files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import yaml
 
 from zoo import catalog, checkpoint
 from zoo.checkpoint import Config
+from zoo.errors import ZooError, brief, shown
 
 
 class _DataSet(NamedTuple):
@@ -43,6 +45,21 @@ _DATA = {
         "digits of eight by eight pixels, and was not made to read handwriting",
     ),
     "ImageFolder": _DataSet("A folder of the author's own pictures."),
+    "TaggedText": _DataSet(
+        "Universal Dependencies English EWT (Silveira et al. 2014): web text with universal "
+        "part-of-speech tags, 12,544 training sentences. CC BY-SA 4.0.",
+        None,
+        "English of blogs, mails, reviews and forums before 2013",
+    ),
+    "BagOfWords": _DataSet(
+        "Words counted in 2,246 articles of the Associated Press (Harman 1992), the example of "
+        "the lda-c program (Blei); no licence of the data is stated.",
+        None,
+        "news of 1988 to 1990 by the words in it",
+    ),
+    "IceCream": _DataSet(
+        "How many ice creams somebody ate on each of 33 days (Eisner 2002).", None, "one diary"
+    ),
     "FakeImages": _DataSet("Drawn shapes, made by the program.", None, "drawn stars, for tests"),
 }
 
@@ -53,9 +70,8 @@ TASK = "unconditional-image-generation"  # of checkpoints that do not say
 def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
     """Write `folder/metrics.json`, with the hash of the weights that were measured."""
     weights = checkpoint.sha256(folder / checkpoint.WEIGHTS)
-    checkpoint.write_json(
-        folder / checkpoint.METRICS, {"format": 1, "weights": weights, "metrics": metrics}
-    )
+    content = {"format": checkpoint.METRICS_FORMAT, "weights": weights, "metrics": metrics}
+    checkpoint.write_json(folder / checkpoint.METRICS, content)
 
 
 def write_card(folder: Path, handle: str | None = None) -> None:
@@ -88,6 +104,8 @@ def card(folder: Path, handle: str | None = None) -> str:
     """The card of a checkpoint folder: front matter, then prose."""
     config = checkpoint.read_config(folder)
     metrics = checkpoint.read_metrics(folder)
+    if not config.summary.keys() >= {"latent_shape", "parameters"}:
+        raise ZooError(f"{folder / checkpoint.CONFIG} has no whole 'summary'; export it again.")
     name = folder.resolve().name
     return (
         f"---\n{_front_matter(name, config, metrics)}\n---\n\n"
@@ -143,21 +161,21 @@ def _prose(
 ) -> list[str]:
     data, facts = _data_set(config), config.summary
     latent = " x ".join(map(str, facts.get("latent_shape", ())))
-    shape = " x ".join(map(str, config.init_args.get("x_shape", ())))
+    x_shape = config.init_args.get("x_shape")
+    shape = " x ".join(map(shown, x_shape)) if isinstance(x_shape, list) else shown(x_shape)
+    image = facts.get("datum", "image") == "image"
     shipped = (catalog.CARDS / name) == folder.resolve()
     handle = handle or (name if shipped else f"path/to/{name}")
     recipe = (folder / checkpoint.RECIPE).is_file()
     return [
         f"# {name}",
-        f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters, a "
-        f"code of {latent} numbers for an {facts.get('datum', 'image')} of {shape}."
+        f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters"
+        + (f", a code of {latent} numbers for an image of {shape}." if image else ".")
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
-        f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n'
-        "x = model.sample(16)  # images in [0, 1]\n"
-        "z = model.encode(x)\nlog_p = zoo.log_likelihood(model, x, samples=10)\n```",
+        f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n{_usage(facts)}```',
         "## Training data",
-        data.source + _inputs(config),
+        data.source + (_inputs(config) if image else ""),
         "## Training",
         f"By the recipe `{name}`: `zoo fit {name}`. The resolved recipe is `recipe.yaml` here."
         if shipped and recipe
@@ -169,17 +187,36 @@ def _prose(
         if metrics
         else "",
         _band(name, metrics) if shipped else "",
-        "## Samples\n\n![Uncurated samples, seed 0](samples.png)\n\n64 uncurated draws from p(x), "
-        "seed 0."
-        if (folder / checkpoint.SAMPLES).is_file()
-        else "",
+        _samples(folder),
         "## Limits",
-        f"The model knows {data.knows}: images of another kind get a low likelihood or a wrong "
-        f"reconstruction. {facts.get('limits', '')} It is meant for study and as a "
-        "baseline.".replace("  ", " "),
+        f"The model knows {data.knows}: other data get a low likelihood or a wrong reconstruction. "
+        f"{facts.get('limits', '')} It is meant for study and as a baseline.".replace("  ", " "),
         "## Licence",
         f"Weights: {config.license}. The training data has its own licence, named above.",
     ]
+
+
+def _samples(folder: Path) -> str:
+    if (folder / checkpoint.SAMPLES).is_file():
+        picture = "![Uncurated samples, seed 0](samples.png)"
+        return f"## Samples\n\n{picture}\n\n64 uncurated draws from p(x), seed 0."
+    if (folder / checkpoint.SAMPLE_TEXTS).is_file():
+        text = (folder / checkpoint.SAMPLE_TEXTS).read_text(encoding="utf-8")
+        return f"## Samples\n\nUncurated, seed 0.\n\n```text\n{text}```"
+    return ""
+
+
+def _usage(facts: Mapping[str, Any]) -> str:
+    """Lines of code that use the verbs that the family has."""
+    verbs, image = facts.get("verbs", ()), facts.get("datum", "image") == "image"
+    lines = ["x = model.sample(16)" + "  # images in [0, 1]" * image]
+    if "encode" in verbs:
+        lines.append("z = model.encode(x)")
+    if "log_prob" in verbs:
+        lines.append("log_p = model.log_prob(x)  # nats, exactly")
+    elif {"prior", "posterior", "likelihood"} <= {*verbs}:
+        lines.append("log_p = zoo.log_likelihood(model, x, samples=10)  # nats, a lower bound")
+    return "".join(line + "\n" for line in lines)
 
 
 def _band(name: str, metrics: list[dict[str, Any]]) -> str:
@@ -205,7 +242,7 @@ def _inputs(config: Config) -> str:
         "dynamic": " Pixels are drawn as 0 or 1 with their grey value as the probability, anew in "
         "each epoch; test pixels once.",
         "static": " Pixels are drawn as 0 or 1 with their grey value as the probability, once.",
-    }.get(binarization or "none", " Pixels are grey or colour values in [0, 1].")
+    }.get(str(binarization), " Pixels are grey or colour values in [0, 1].")
 
 
 def contradiction(text: str, folder: Path) -> str | None:
@@ -218,17 +255,25 @@ def contradiction(text: str, folder: Path) -> str | None:
     metrics = checkpoint.read_metrics(folder)
     try:
         results = getattr(ModelCard(text).data, "eval_results", None) or []
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
-        return f"README.md has no front matter that can be read ({str(error)[:100]})"
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        return f"README.md has no front matter that can be read ({brief(error)})"
     values = {(m["name"], m["dataset"], m["split"]): m["value"] for m in metrics}
     for result in results:
         key = (result.metric_type, result.dataset_name, result.dataset_split)
         if values.get(key) != result.metric_value:
-            return f"README.md's model index states {result.metric_type} {result.metric_value}"
+            stated = brief(f"{result.metric_type} {result.metric_value}")
+            return f"README.md's model index states {stated}"
     rows = {_row(m) for m in metrics}
     for line in text.splitlines():
         if line.startswith(tuple(f"| {m['name']} |" for m in metrics)) and line not in rows:
-            return f"README.md's table states {line.strip('| ')[:60]}"
+            return f"README.md's table states {brief(line.strip('| ')[:60])}"
     return None
 
 
@@ -249,14 +294,15 @@ def _cell(text: str) -> str:
 
 def models_table() -> str:
     """README's table of models, from the cards of the shipped checkpoints."""
-    rows = ["| name | family | data | latent | parameters | NLL (nats) | ELBO (nats) |"]
-    rows += ["|---|---|---|---|---|---|---|"]
+    rows = ["| name | family | data | latent | parameters | NLL (nats) | of one | ELBO |"]
+    rows += ["|---|---|---|---|---|---|---|---|"]
     for name in catalog.list_models():
         d = catalog.describe(name)
         values = {m["name"]: m["value"] for m in d.metrics}
+        units = {m["name"]: m["unit"].partition("/")[2] for m in d.metrics}
         rows.append(
             f"| [`{name}`](hub_cards/{name}/README.md) | {d.family} | {d.data} | "
             f"{' x '.join(map(str, d.latent_shape))} | {d.parameters:,} | "
-            f"{values.get('nll', '')} | {values.get('elbo', '')} |"
+            f"{values.get('nll', '')} | {units.get('nll', '')} | {values.get('elbo', '')} |"
         )
     return "\n".join(rows)

@@ -191,7 +191,7 @@ def describe(name: str) -> Description:
         data=(config.data or {}).get("class_path", "unknown"),
         latent_shape=tuple(config.summary.get("latent_shape", ())),
         parameters=config.summary.get("parameters", 0),
-        bytes=sum(f.stat().st_size for f in folder.glob("model*.safetensors")),
+        bytes=sum(f.stat().st_size for f in folder.glob("model*.safetensors") if f.is_file()),
         license=config.license,
         verbs=tuple(config.summary.get("verbs", ())),
         metrics=tuple(read_metrics(folder)),

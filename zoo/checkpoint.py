@@ -12,30 +12,44 @@ stays quick. It knows no family.
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, brief, nearest, shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+M = TypeVar("M", bound="nn.Module")
+
 FORMAT = 1
+METRICS_FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 GOLDEN = "golden.safetensors"
 METRICS = "metrics.json"
 RECIPE = "recipe.yaml"
 SAMPLES = "samples.png"
+SAMPLE_TEXTS = "samples.txt"
 CARD = "README.md"
-FILES = (CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, CARD)
+ASSETS = ("vocabulary.json", "tokenizer.json")
+"""Text files that say what the numbers in a model's data stand for; a family may need them."""
+
+FILES = (*ASSETS, CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, SAMPLE_TEXTS, CARD)
 """Every file that a checkpoint may have; nothing else is pulled or pushed."""
+
+JSON_LIMIT = 2**17
+HEADER_LIMIT = 2**22
+ASSET_LIMIT = 2**24
+"""Bytes that a JSON file, the header of a weights file, and an asset may have."""
 
 
 @dataclass(frozen=True)
@@ -62,51 +76,106 @@ class Config:
     base_model: str | None = None
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "family": (str,),
-    "init_args": (dict,),
-    "data": (dict, type(None)),
-    "summary": (dict,),
-    "sha256": (dict,),
-    "license": (str,),
-    "base_model": (str, type(None)),
-}
+class _Kind(NamedTuple):
+    """What a value has to be, in words and as a test."""
 
-_SUMMARY: dict[str, type] = {
-    "latent_shape": list,
-    "parameters": int,
-    "verbs": list,
-    "about": str,
-    "tags": list,
-    "task": str,
-    "datum": str,
-    "limits": str,
+    words: str
+    test: Callable[[Any], bool]
+
+
+# A text that may be shown: one line, without the control sequences of a terminal.
+_LINE = _Kind(
+    "a short line of text", lambda v: isinstance(v, str) and v.isprintable() and len(v) < 200
+)
+_TEXT = _Kind("a paragraph", lambda v: isinstance(v, str) and v.isprintable() and len(v) < 2000)
+_COUNT = _Kind("a whole number", lambda v: type(v) is int and 0 <= v < 2**63)
+_SOME = _Kind("a whole number above 0", lambda v: _COUNT.test(v) and v > 0)
+_SAMPLES = _Kind("1 to 100,000", lambda v: type(v) is int and 1 <= v <= 100_000)  # or it never ends
+_NUMBER = _Kind("a number", lambda v: type(v) in (int, float))
+_OBJECT = _Kind("an object", lambda v: isinstance(v, dict))
+
+
+def _many(kind: _Kind) -> _Kind:
+    words = f"a list, each entry {kind.words}"
+    return _Kind(words, lambda v: type(v) is list and all(map(kind.test, v)))
+
+
+def _or_null(kind: _Kind) -> _Kind:
+    return _Kind(f"{kind.words} or null", lambda v: v is None or kind.test(v))
+
+
+_NUMBERS = _Kind(
+    "an object of numbers", lambda v: _OBJECT.test(v) and all(map(_NUMBER.test, v.values()))
+)
+_CONFIG = {
+    "family": _LINE,
+    "init_args": _OBJECT,
+    "data": _or_null(_OBJECT),
+    "summary": _OBJECT,
+    "sha256": _OBJECT,
+    "license": _LINE,
+    "base_model": _or_null(_LINE),
 }
+_DATA = {"class_path": _LINE, "init_args": _OBJECT}
+_SUMMARY = {
+    "latent_shape": _many(_COUNT),
+    "parameters": _COUNT,
+    "verbs": _many(_LINE),
+    "about": _TEXT,
+    "tags": _many(_LINE),
+    "task": _LINE,
+    "datum": _LINE,
+    "limits": _TEXT,
+}
+_METRIC = {
+    "name": _LINE,
+    "value": _NUMBER,
+    "unit": _LINE,
+    "kind": _LINE,
+    "standard_error": _NUMBER,
+    "count": _SOME,
+    "seed": _COUNT,
+    "dataset": _LINE,
+    "split": _LINE,
+}
+_METRIC_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
+_QUICK = {"value": _NUMBER, "standard_error": _NUMBER, "count": _SOME}
+_QUICK_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
+
+
+def _check(place: str, raw: Mapping[str, Any], kinds: Mapping[str, _Kind]) -> None:
+    """Raise ZooError that names the first value which is not of its kind."""
+    for key, kind in kinds.items():
+        if key in raw and not kind.test(raw[key]):
+            raise ZooError(
+                f"{place}{key!r} must be {kind.words}, not {shown(raw[key])}; "
+                "export or download the checkpoint again."
+            )
+
+
+def _require(place: str, raw: Mapping[str, Any], keys: Iterable[str]) -> None:
+    for key in keys:
+        if key not in raw:
+            raise ZooError(f"{place} has no {key!r}; export or download the checkpoint again.")
+
+
+def _forbid_others(problem: str, raw: Mapping[str, Any], known: Collection[str]) -> None:
+    for key in raw:
+        if key not in known:
+            raise ZooError(f"{problem} {shown(key)}; {nearest(key, known)}")
 
 
 def _read_format_1(raw: dict[str, Any], path: Path) -> Config:
     """Format 1: the fields of `Config`, `family` and `init_args` required."""
-    for key in ("family", "init_args"):
-        if key not in raw:
-            raise ZooError(f"{path} has no {key!r}; export or download the checkpoint again.")
-    for key, value in raw.items():
-        if key not in _TYPES:
-            raise ZooError(f"{path} has an unknown key {key!r}; {nearest(key, _TYPES)}")
-        if not isinstance(value, _TYPES[key]):
-            wanted = " or ".join(t.__name__ for t in _TYPES[key])
-            raise ZooError(f"{path}: {key!r} must be {wanted}, not {type(value).__name__}.")
-    data, summary = raw.get("data"), raw.get("summary", {})
-    if data is not None and not (
-        isinstance(data.get("class_path"), str) and isinstance(data.get("init_args", {}), dict)
-    ):
-        raise ZooError(f"{path}: 'data' must have a class_path and init_args; export it again.")
-    for key, value in summary.items():
-        if key in _SUMMARY and not isinstance(value, _SUMMARY[key]):
-            wanted, given = _SUMMARY[key].__name__, type(value).__name__
-            raise ZooError(f"{path}: 'summary' must have {key} as {wanted}, not {given}.")
-    for name, value in raw.get("sha256", {}).items():
-        if not isinstance(value, str):
-            raise ZooError(f"{path}: 'sha256' of {name} must be str, not {type(value).__name__}.")
+    _require(str(path), raw, ("family", "init_args"))
+    _forbid_others(f"{path} has an unknown key", raw, _CONFIG)
+    _check(f"{path}: ", raw, _CONFIG)
+    if raw.get("data") is not None:
+        _require(f"{path}: 'data'", raw["data"], ("class_path",))
+        _check(f"{path}: in 'data', ", raw["data"], _DATA)
+    _check(f"{path}: in 'summary', ", raw.get("summary", {}), _SUMMARY)
+    _forbid_others(f"{path}: 'sha256' names an unknown file", raw.get("sha256", {}), FILES)
+    _check(f"{path}: in 'sha256', ", raw.get("sha256", {}), dict.fromkeys(FILES, _LINE))
     return Config(**raw)
 
 
@@ -121,7 +190,18 @@ def read_json(path: Path) -> dict[str, Any]:
         ZooError: if the file is missing, unreadable, no JSON, or no object.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():  # from a pipe one would read for ever
+            raise OSError("it is no plain file")
+        with path.open("rb") as file:
+            text = file.read(JSON_LIMIT + 1)
+        if len(text) > JSON_LIMIT:
+            raise ValueError(f"it has more than {JSON_LIMIT:,} bytes")
+        raw = json.loads(
+            text.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
     except FileNotFoundError:
         raise ZooError(
             f"{path.parent} has no {path.name}, so it is no checkpoint folder; "
@@ -129,11 +209,29 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ZooError(
-            f"{path} cannot be read as JSON ({str(error)[:200]}); download or export it again."
+            f"{path} cannot be read as JSON ({brief(error)}); download or export it again."
         ) from None
     if not isinstance(raw, dict):
         raise ZooError(f"{path} holds {type(raw).__name__}, not an object; export it again.")
     return raw
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a key that stands twice each reader would take another value."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {shown(key)} stands twice")
+        found[key] = value
+    return found
+
+
+def _finite(text: str) -> float:
+    """A JSON number; NaN and Infinity, which Python's reader would take, are none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{shown(text)} is no number that JSON has")
+    return value
 
 
 def read_config(folder: Path) -> Config:
@@ -144,15 +242,20 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     raw = read_json(path)
+    return READERS[_format(raw, path, READERS)](raw, path)
+
+
+def _format(raw: dict[str, Any], path: Path, known: Collection[int]) -> int:
+    """Take the number of the format out of what was read."""
     number = raw.pop("format", None)
-    if isinstance(number, bool) or not isinstance(number, int):
+    if type(number) is not int:
         raise ZooError(f"{path} has no 'format' number; export or download the checkpoint again.")
-    if number not in READERS:
+    if number not in known:
         raise ZooError(
-            f"{path} is of format {number}, and this version reads "
-            f"{', '.join(map(str, sorted(READERS)))}; upgrade latent-zoo."
+            f"{path} is of format {shown(number)}, and this version reads "
+            f"{', '.join(map(str, sorted(known)))}; upgrade latent-zoo."
         )
-    return READERS[number](raw, path)
+    return number
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -164,15 +267,17 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / METRICS
     if not path.is_file():
         return []
-    metrics = read_json(path).get("metrics")
-    wanted = {"name", "value", "unit", "kind", "standard_error"}
-    if not isinstance(metrics, list) or not all(
-        isinstance(metric, dict) and wanted <= metric.keys() for metric in metrics
-    ):
-        raise ZooError(
-            f"{path} must hold a list 'metrics' whose entries have {', '.join(sorted(wanted))}; "
-            "measure them again with `zoo evaluate --write`."
-        )
+    raw = read_json(path)
+    _format(raw, path, (METRICS_FORMAT,))
+    _require(str(path), raw, ("metrics",))
+    _check(f"{path}: ", raw, {"metrics": _many(_OBJECT)})
+    metrics: list[dict[str, Any]] = raw["metrics"]
+    for i, metric in enumerate(metrics):
+        _require(f"{path}: metric {i}", metric, _METRIC)
+        _check(f"{path}: metric {i}: ", metric, {**_METRIC, **_METRIC_MAY})
+        if "quick" in metric:
+            _require(f"{path}: quick of metric {i}", metric["quick"], _QUICK)
+            _check(f"{path}: quick of metric {i}: ", metric["quick"], {**_QUICK, **_QUICK_MAY})
     return metrics
 
 
@@ -191,7 +296,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
+        part.unlink(missing_ok=True)
+        part.touch(exist_ok=False)  # what is there already may be a link to another file
         mode = part.stat().st_mode  # as the user's umask wants it; safetensors would make it 600
         write(part)
         part.chmod(mode)
@@ -203,8 +309,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             f"cannot write {path} ({error.strerror or error}); choose a folder you can write to."
         ) from error
     finally:
-        if part.parent.is_dir():
-            part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -213,8 +319,39 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically, indented for readers."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON file atomically, indented for readers.
+
+    Raises:
+        ZooError: if a number is not finite, which JSON has no word for, or it cannot be written.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ZooError(f"{path} cannot hold what is to be written ({error}); mend it.") from None
+    write_text(path, text + "\n")
+
+
+def read_assets(folder: Path, sha256s: Mapping[str, str]) -> dict[str, str]:
+    """Read those text files of a checkpoint that its config.json has a hash of.
+
+    Raises:
+        ZooError: if one is missing, too large, damaged, or no text.
+    """
+    assets = {}
+    for name in ASSETS:
+        path = folder / name
+        if name not in sha256s:
+            continue
+        if not path.is_file() or path.stat().st_size > ASSET_LIMIT or sha256(path) != sha256s[name]:
+            raise ZooError(
+                f"{path} is missing, damaged or was changed (its sha256 is not the recorded one); "
+                "download or export it again."
+            )
+        try:
+            assets[name] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ZooError(f"{path} is no text; download or export it again.") from None
+    return assets
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -223,9 +360,15 @@ def write_config(folder: Path, config: Config) -> None:
 
 
 def write_weights(model: "nn.Module", path: Path) -> None:
-    """Write a module's weights as safetensors; tied weights are stored once."""
+    """Write a module's weights as safetensors; tied weights are stored once.
+
+    Raises:
+        ZooError: if some are not finite, or the file cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_model
+
+    _check_finite(model, "the model has")
 
     def write(part: Path) -> None:
         try:
@@ -254,33 +397,136 @@ def copy(folder: Path, to: Path) -> None:
         write_atomically(to / name, partial(shutil.copyfile, folder / name))
 
 
-def load_weights(model: "nn.Module", path: Path, expected_sha256: str | None) -> None:
-    """Load weights strictly: every tensor present, none left over, every shape equal.
+def read_header(path: Path, expected_sha256: str | None = None) -> dict[str, tuple[str, int]]:
+    """Read what a weights file says it holds: type and count of the numbers of each tensor.
 
     Raises:
-        ZooError: if the file is missing, damaged, or does not belong to this model.
+        ZooError: if the file is missing, damaged, or not the expected one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if not path.exists():
+            raise ZooError(f"{path.parent} has no {path.name}; download or export it again.")
+        if not path.is_file():
+            raise OSError("it is no plain file")
+        if expected_sha256 is not None and sha256(path) != expected_sha256:
+            raise ZooError(
+                f"{path} is damaged or was changed (its sha256 is not the recorded one); "
+                "download or export it again."
+            )
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > HEADER_LIMIT:
+                raise OSError(f"its header has more than {HEADER_LIMIT:,} bytes")
+        with safe_open(str(path), framework="pt") as tensors:
+            parts = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118
+            return {n: (part.get_dtype(), math.prod(part.get_shape())) for n, part in parts.items()}
+    except (SafetensorError, OSError) as error:
+        raise ZooError(
+            f"{path} is truncated or no safetensors file ({brief(error)}); "
+            "download or export it again."
+        ) from None
+
+
+def build(make: Callable[[], M], header: Mapping[str, tuple[str, int]]) -> M:
+    """Build a model, and stop where it outgrows what a weights file holds.
+
+    The arguments in config.json may ask for any size; the weights are there or they are not. The
+    constructor is rehearsed on torch's meta device, where nothing takes memory. One that asks for
+    the values of tensors comes to no end there, and is stopped when it registers what is too large.
+
+    Args:
+        make: Calls the constructor.
+        header: What the file holds, as `read_header` says.
+
+    Raises:
+        ZooError: if the model has far more numbers than the file.
+    """
+    import torch
+
+    with _bounded(header), torch.device("meta"):
+        try:
+            make()
+        except ZooError:
+            raise
+        except Exception:  # that is the constructor's own to say, if it comes again
+            pass
+    with _bounded(header):
+        return make()
+
+
+@contextmanager
+def _bounded(header: Mapping[str, tuple[str, int]]) -> Iterator[None]:
+    """Refuse, while a model is built in this thread, more numbers than a file can be meant for."""
+    from torch.nn.modules import module as hooks
+
+    held, thread = sum(count for _, count in header.values()), get_ident()
+
+    def at_most(room: int) -> "Callable[[nn.Module, str, Tensor | None], None]":
+        seen = set()
+
+        def count(module: "nn.Module", name: str, tensor: "Tensor | None") -> None:
+            nonlocal room
+            if tensor is None or tensor in seen or get_ident() != thread:
+                return
+            seen.add(tensor)  # weights that are tied count once
+            room -= max(1, tensor.numel())
+            if room < 0:
+                raise ZooError(
+                    f"it asks for a larger model than the one whose weights {WEIGHTS} holds; "
+                    "download or export it again."
+                )
+
+        return count
+
+    with ExitStack() as stack:
+        # Some of the weights may be replaced in the constructor, and some buffers are not stored.
+        for register, room in (
+            (hooks.register_module_parameter_registration_hook, 2 * held),
+            (hooks.register_module_buffer_registration_hook, 2 * held + 2**24),
+        ):
+            stack.callback(register(at_most(room)).remove)
+        yield
+
+
+def load_weights(model: "nn.Module", path: Path, header: Mapping[str, tuple[str, int]]) -> None:
+    """Load weights strictly: every tensor present, none left over, every shape equal, all finite.
+
+    Args:
+        model: The module to fill.
+        path: The weights file.
+        header: What it holds, as `read_header` says.
+
+    Raises:
+        ZooError: if the file does not belong to this model, or holds what is no number.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_model
 
-    if not path.is_file():
-        raise ZooError(f"{path.parent} has no {path.name}; download or export it again.")
-    if expected_sha256 is not None and sha256(path) != expected_sha256:
-        raise ZooError(
-            f"{path} is damaged or was changed (its sha256 is not the recorded one); "
-            "download or export it again."
-        )
+    for name, tensor in model.state_dict().items():
+        dtype, _ = header.get(name, ("", 0))
+        if dtype and dtype.startswith(("F", "BF")) != tensor.is_floating_point():
+            raise ZooError(
+                f"{path} holds {name} as {dtype}, and the model that config.json builds as "
+                f"{tensor.dtype}; download or export it again."
+            )
     try:
         load_model(model, str(path), strict=True)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise ZooError(
-            f"{path} is truncated or no safetensors file ({error}); download or export it again."
+            f"{path} does not fit the model that config.json builds ({brief(error)}); "
+            "download or export it again."
         ) from None
-    except RuntimeError as error:
-        raise ZooError(
-            f"{path} does not fit the model that config.json builds "
-            f"({shorten(str(error), 300)}); download or export it again."
-        ) from None
+    _check_finite(model, f"{path} holds")
+
+
+def _check_finite(model: "nn.Module", holder: str) -> None:
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all():
+            raise ZooError(
+                f"{holder} numbers in {name} that are not finite, as training leaves them that "
+                "diverged; take an earlier checkpoint."
+            )
 
 
 def write_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
@@ -297,14 +543,11 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     Raises:
         ZooError: if the file is missing or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
-        tensors: dict[str, Tensor] = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise ZooError(f"{path} is missing or damaged ({error}); export it again.") from None
+    read_header(path)
+    tensors: dict[str, Tensor] = load_file(str(path))
     return tensors
 
 
-assert {f.name for f in fields(Config)} == set(_TYPES)
+assert {f.name for f in fields(Config)} == set(_CONFIG)

@@ -58,3 +58,50 @@ def check_images(x: Tensor, x_shape: Sequence[int]) -> None:
                 f"image has values in [{low:.3g}, {high:.3g}], but images are in [0, 1]; "
                 "divide by 255, undo the normalisation, or remove the NaNs."
             )
+
+
+def check_lengths(name: str, x: Tensor, lengths: Tensor, mask: Tensor | None = None) -> None:
+    """Raise ValueError unless `lengths`, (B,), and a `mask`, (B, T), fit sequences x (B, T, ...).
+
+    Args:
+        name: What x is called.
+        x: The sequences.
+        lengths: How many steps of each are its own.
+        mask: True at these, if there is one.
+    """
+    size, steps = x.shape[:2]
+    if size == 0:
+        raise ValueError(f"{name} has no sequences.")
+    if lengths.shape != (size,) or lengths.is_floating_point():
+        raise ValueError(
+            f"lengths has shape {tuple(lengths.shape)} and type {lengths.dtype}, but must be a "
+            f"whole number for each of the {size} sequences."
+        )
+    low, high = torch.aminmax(lengths)
+    if low < 1 or high > steps:
+        raise ValueError(
+            f"lengths are {int(low)} to {int(high)}, but must be from 1 to {steps}, the steps that "
+            f"{name} has."
+        )
+    if mask is not None and not torch.equal(mask.sum(1), lengths):
+        raise ValueError("mask and lengths do not say the same of how long the sequences are.")
+
+
+def check_symbols(name: str, x: Tensor, symbols: int) -> None:
+    """Raise ValueError unless `x` has whole numbers from 0 to `symbols` - 1."""
+    if x.is_floating_point() or x.dtype == torch.bool:
+        raise ValueError(f"{name} has type {x.dtype}, but must have whole numbers.")
+    low, high = torch.aminmax(x)
+    if low < 0 or high >= symbols:
+        raise ValueError(
+            f"{name} has numbers from {int(low)} to {int(high)}, but this model knows 0 to "
+            f"{symbols - 1}."
+        )
+
+
+def check_finite(name: str, x: Tensor) -> None:
+    """Raise ValueError unless `x` has finite floats."""
+    if not x.is_floating_point():
+        raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
+    if not x.isfinite().all():
+        raise ValueError(f"{name} has NaN or infinite values; remove or replace them.")

@@ -289,6 +289,11 @@ def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int)
 
     from zoo.protocol import data_module
 
+    if model.datum != "image":
+        raise ZooError(
+            f"{args.model} is a model of {model.datum}s, which cannot be drawn as pictures; "
+            f"`zoo sample {args.model}` prints some, and zoo.from_pretrained has its verbs."
+        )
     if args.images is not None:
         found = _own_images(model, args.images.expanduser(), n)
     else:
@@ -343,7 +348,9 @@ def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> No
 
 def _sample(args: argparse.Namespace) -> None:
     model = _load(args)
-    if args.mean:
+    if model.datum != "image":
+        print("\n".join(model.texts(args.n)))
+    elif args.mean:
         _save(model.decode(model.prior().sample((args.n,))), None, args)
     else:
         _save(model.sample(args.n), None, args)

@@ -69,13 +69,6 @@ class EMModel(LatentVariableModel, ABC):
         """
         return 0.0
 
-    def initial_statistics(self) -> Statistics:
-        """The statistics of a datum that stepwise EM sets out from.
-
-        By default there are none, and those of the first batch take their place.
-        """
-        return {}
-
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
@@ -136,18 +129,7 @@ class EMModel(LatentVariableModel, ABC):
 
     def _log_likelihood(self, statistics: Statistics) -> None:
         value = statistics["log_likelihood"] / statistics["count"]
-        value += self.log_prior() / (self._data_size or 1)
-        # A value an epoch would fall between the steps that Lightning logs.
-        epoch = self.kappa is None
-        self.log(
-            "train/log_likelihood",
-            value,
-            prog_bar=True,
-            on_step=not epoch,
-            on_epoch=epoch,
-            sync_dist=epoch,
-            batch_size=1,
-        )
+        self.log("train/log_likelihood", value, prog_bar=True, rank_zero_only=False)
 
     # --- both ways -------------------------------------------------------------------------------
 
@@ -161,18 +143,13 @@ class EMModel(LatentVariableModel, ABC):
 
     def _stepwise(self, statistics: Statistics) -> None:
         assert self.kappa is not None
+        self._log_likelihood(statistics)
         self._steps += 1
-        # Lightning keeps only each `log_every_n_steps`-th value; working out the rest costs time.
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a helper
-        if self._steps % every == 0:
-            self._log_likelihood(statistics)
-        if not self._statistics:
-            self._statistics = self.initial_statistics()
-        rate = (self._steps + self.t0) ** -self.kappa
+        rate = (self._steps + self.t0) ** -self.kappa if self._statistics else 1.0
         for name, s in statistics.items():
             mean = s / statistics["count"]
-            before = self._statistics.get(name)
-            self._statistics[name] = mean if before is None else before.to(mean).lerp_(mean, rate)
+            before = self._statistics.get(name, mean).to(mean.device)
+            self._statistics[name] = torch.lerp(before, mean, rate)
         # of as many data as there are, which a prior is weighed against
         n = self._data_size or 1
         self._maximization({name: n * s for name, s in self._statistics.items()})

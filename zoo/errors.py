@@ -1,5 +1,6 @@
 """Errors that users cause and can mend: one sentence each, with the way out."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -8,11 +9,22 @@ class ZooError(ValueError):
     """A problem that the user can mend; the message is one sentence that says how."""
 
 
+def brief(said: object) -> str:
+    """What an error of a library says, as a part of a sentence: one line, printable, not long."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(str(said).split()))
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+def shown(value: object) -> str:
+    """A value from a file as a part of a sentence: its repr, whose size is anybody's guess, cut."""
+    return brief(reprlib.repr(value))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `"did you mean ...?"` for a misspelt name, or the list of known names."""
     names = sorted(known)
     folded = {known_name.casefold(): known_name for known_name in names}
-    close = get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+    close = get_close_matches(name[:100].casefold(), folded, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(folded[key] for key in close)}?"
     return f"known are {', '.join(names)}." if names else "there are none."

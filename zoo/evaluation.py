@@ -37,10 +37,7 @@ def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) ->
     Raises:
         NotImplementedError: if the model has neither.
     """
-    if len(model.x_shape) == 3:
-        check_images(x, model.x_shape)
-    else:
-        check_shape("x", x, model.x_shape)
+    check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
         value = model.log_prob(x)
@@ -194,9 +191,19 @@ def evaluate(
 
 
 def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
-    values = [-model.log_prob(model.inputs(_to(batch, model.device))) for batch in batches]
+    values: list[Tensor] = []
+    scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for batch in batches:
+        batch = _to(batch, model.device)
+        values.append(-model.log_prob(model.inputs(batch)))
+        for name, score in model.scores(batch).items():
+            scores.setdefault(name, []).append(score)
     unit = f"nats/{model.datum}"
-    return [_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)")]
+    metrics = [_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)")]
+    for name, parts in scores.items():
+        right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
+        metrics.append(_rate(name, right, of))
+    return metrics
 
 
 def _bounds(
@@ -263,6 +270,29 @@ def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str)
         "standard_error": round(values.std().item() / math.sqrt(n), 4),
         "monte_carlo_error": round(error, 5),
         "count": n,
+    }
+
+
+def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
+    r"""A metric that is a share r of items, which come in data of several.
+
+    Its standard error is that of a ratio of means, $\sqrt{\sum_n (a_n - r b_n)^2} / \sum_n b_n$.
+
+    Args:
+        name: Of the metric.
+        right: Items of each datum that count, a, (N,).
+        of: Items of each datum, b, (N,).
+    """
+    rate = right.sum() / of.sum()
+    error = (right - rate * of).square().sum().sqrt() / of.sum()
+    return {
+        "name": name,
+        "value": round(rate.item(), 4),
+        "unit": "share",
+        "kind": f"of {int(of.sum()):,} items",
+        "standard_error": round(error.item(), 4),
+        "monte_carlo_error": 0.0,
+        "count": len(of),
     }
 
 

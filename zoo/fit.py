@@ -21,7 +21,7 @@ import recipes
 from zoo import checkpoint
 from zoo import models as models  # likewise
 from zoo.base import LatentVariableModel
-from zoo.callbacks import SeedEpoch
+from zoo.callbacks import SaveLast, SeedEpoch
 from zoo.errors import ZooError, nearest
 from zoo.explain import explain, read_recipe
 from zoo.pretrained import read_training_checkpoint
@@ -92,7 +92,7 @@ class ZooCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         plugins = _as_list(config.get("plugins"))
         callbacks = _as_list(config.get("callbacks"))
-        always: list[Callback] = [SeedEpoch()]
+        always: list[Callback] = [SeedEpoch(), SaveLast()]
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 import time
 import uuid
@@ -27,20 +28,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, ModelInfo
+    from huggingface_hub import HfApi
 
 TIMEOUT = 10.0  # seconds without a byte until a request of a pull is given up
 PUSH_TIMEOUT = 30.0  # the same for a push: a commit is answered when it has been made
 RETRIES = 3  # of a request that came to nothing, or broke off without a byte more than before
 BACKOFF = 0.5  # seconds before the first retry, doubled with each
 PATIENCE = 60.0  # no retry starts later than that after the first try, even if asked to wait
+SLOWEST = 1000.0  # bytes a second; what comes slower is given up after PATIENCE
+LIMIT = 2**24  # bytes of an answer about a repository
 ABANDONED = 3600.0  # seconds after which an unfinished file of a dead process is swept up
 
 README = "README.md"
 NOT_OURS = "is not the file that this release was made with"
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+SAID = frozenset({"retry-after", "x-error-code", "x-error-message"})  # headers that are looked at
 
 T = TypeVar("T")
 _PUSHING = threading.Lock()
@@ -55,6 +60,14 @@ class _Stated(NamedTuple):
 
     digest: str
     size: int
+
+
+class _State(NamedTuple):
+    """What the Hub says a revision is."""
+
+    commit: str
+    files: dict[str, _Stated]
+    private: bool
 
 
 @dataclass(frozen=True)
@@ -95,8 +108,7 @@ def pull(
         cache = _Cache(target, cache_dir)
         if local_files_only or _is_offline():
             return cache.verified(files, {*required, *pins}, pins)
-        info = _retry(lambda: target.info(TIMEOUT))
-        commit, stated = _commit(info), _stated(info)
+        commit, stated, _ = _retry(lambda: target.state(TIMEOUT))
         _require({*required, *pins}, stated, target)
         cache.prepare(commit)
         for name in sorted(stated.keys() & files):
@@ -142,12 +154,12 @@ def push(
 
         nonlocal tries
         api = target.api()
-        info = _created(api, target, private)
-        add, drop = _difference(info, Path(folder), files, keep_readme)
+        state = _created(api, target, private)
+        add, drop = _difference(state, Path(folder), files, keep_readme)
         if not add and not drop:
             # A commit whose answer was lost is found here by the second try, and was ours.
-            url = f"{target.endpoint}/{repo_id}/commit/{info.sha}"
-            return PushResult(_commit(info), url, changed=tries > 0)
+            url = f"{target.endpoint}/{repo_id}/commit/{state.commit}"
+            return PushResult(state.commit, url, changed=tries > 0)
         tries += 1
         commit = api.create_commit(
             repo_id,
@@ -158,10 +170,10 @@ def push(
             commit_message=commit_message or "Upload checkpoint",
             revision=target.revision,
             create_pr=create_pr,
-            parent_commit=_commit(info),
+            parent_commit=state.commit,
         )
         made = replace(target, revision=commit.oid)
-        there = _retry(lambda: made.info(PUSH_TIMEOUT))
+        there = _retry(lambda: made.state(PUSH_TIMEOUT))
         left, _ = _difference(there, Path(folder), files, keep_readme)
         if left:
             # The client leaves out what a .gitignore in the repository names, and says nothing.
@@ -205,11 +217,25 @@ class _Target:
 
         return HfApi(endpoint=self.endpoint, token=self.token)
 
-    def info(self, timeout: float) -> "ModelInfo":
-        """The commit behind the revision, and name, size and hash of its files."""
-        return self.api().model_info(
-            self.repo_id, revision=self.revision, files_metadata=True, timeout=timeout
-        )
+    def headers(self) -> dict[str, str]:
+        """What a request says of us: the token, and that no answer is to be packed."""
+        headers: dict[str, str] = _client().build_hf_headers(token=self.token)
+        return {**headers, "Accept-Encoding": "identity"}
+
+    def state(self, timeout: float) -> _State:
+        """The commit behind the revision, and name, size and hash of its files.
+
+        The client's `model_info` asks the same, and reads an answer of any length.
+        """
+        revision = quote(self.revision, safe="")
+        url = f"{self.endpoint}/api/models/{self.repo_id}/revision/{revision}?blobs=true"
+        text = bytearray()
+        with _answer(url, self.headers(), timeout) as response:
+            for chunk in _chunks(response):
+                text += chunk
+                if len(text) > LIMIT:
+                    raise ValueError("too much")
+        return _state(json.loads(text.decode()))
 
     def scrubbed(self, text: str) -> str:
         """The text in one line and without anything that could be a token."""
@@ -273,7 +299,9 @@ class _Cache:
 
         target = self.target
         url = hf_hub_url(target.repo_id, name, revision=commit, endpoint=target.endpoint)
-        headers = _client().build_hf_headers(token=target.token)
+        headers = target.headers()
+        if size > shutil.disk_usage(self.folder).free:
+            raise OSError(errno.ENOSPC, "No space left on device")
         for _ in range(2):
             with self.aside() as part:
                 with part.open("xb") as file:
@@ -348,21 +376,20 @@ def _client() -> Any:
     return huggingface_hub.utils
 
 
-def _commit(info: "ModelInfo") -> str:
-    if not _is_hash(info.sha or ""):
-        raise ValueError("no commit")
-    return str(info.sha)
-
-
-def _stated(info: "ModelInfo") -> dict[str, _Stated]:
-    """What the Hub states of each file: sha256 of a large one, git's hash of a small one."""
-    stated = {}
-    for file in info.siblings or ():
-        digest, size = (file.lfs.sha256, file.lfs.size) if file.lfs else (file.blob_id, file.size)
-        if digest is None or size is None or not _is_hash(digest):  # it becomes a file name, too
+def _state(said: Any) -> _State:
+    """Read the Hub's answer: sha256 of a large file, git's hash of a small one."""
+    files = {}
+    for file in said.get("siblings") or ():
+        stated = file.get("lfs") or {"sha256": file["blobId"], "size": file["size"]}
+        digest, size = stated["sha256"], stated["size"]
+        if not _is_hash(digest) or type(size) is not int or size < 0:  # a hash becomes a file name
             raise ValueError("no hash")
-        stated[file.rfilename] = _Stated(digest, size)
-    return stated
+        if file["rfilename"] in files:
+            raise ValueError("a file twice")
+        files[file["rfilename"]] = _Stated(digest, size)
+    if not _is_hash(said["sha"]):
+        raise ValueError("no commit")
+    return _State(said["sha"], files, bool(said.get("private")))
 
 
 def _require(needed: Collection[str], there: Collection[str], target: _Target) -> None:
@@ -373,12 +400,12 @@ def _require(needed: Collection[str], there: Collection[str], target: _Target) -
         )
 
 
-def _created(api: "HfApi", target: _Target, private: bool | None) -> "ModelInfo":
+def _created(api: "HfApi", target: _Target, private: bool | None) -> _State:
     """State of the branch, which is created with its repository where they are missing."""
     from huggingface_hub import errors
 
     try:
-        info = target.info(PUSH_TIMEOUT)
+        state = target.state(PUSH_TIMEOUT)
     except errors.GatedRepoError:
         raise
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
@@ -386,42 +413,68 @@ def _created(api: "HfApi", target: _Target, private: bool | None) -> "ModelInfo"
             api.create_repo(target.repo_id, private=private, exist_ok=True)
         if target.revision != "main":
             api.create_branch(target.repo_id, branch=target.revision, exist_ok=True)
-        info = target.info(PUSH_TIMEOUT)
-    if private and info.private is False:
+        state = target.state(PUSH_TIMEOUT)
+    if private and not state.private:
         raise HubError(
             f"{target.repo_id} is public and private=True was asked for, so nothing was pushed: "
             f"change it at {target.endpoint}/{target.repo_id}/settings, or push to another name."
         )
-    return info
+    return state
 
 
 def _difference(
-    info: "ModelInfo", folder: Path, files: Collection[str], keep_readme: bool
+    state: _State, folder: Path, files: Collection[str], keep_readme: bool
 ) -> tuple[list[str], list[str]]:
     """Names to add to the commit and names to drop from it so that it holds the folder."""
-    stated = {name: file.digest for name, file in _stated(info).items()}
+    stated = {name: file.digest for name, file in state.files.items()}
     here = {name for name in files if (folder / name).is_file()}
     kept = {README} & stated.keys() if keep_readme else set()
     add = [n for n in sorted(here - kept) if not _hashes_to(folder / n, {stated.get(n, "")})]
     return add, sorted(stated.keys() & {*files} - here - {README})
 
 
-def _get(url: str, headers: Mapping[str, str], file: BinaryIO, size: int) -> None:
-    """Fetch a file, from where an earlier try broke off."""
+@contextlib.contextmanager
+def _answer(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[Any]:
+    """The answer to a request, of which nothing but the headers was read."""
     from huggingface_hub import get_session
 
+    with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+        _check(response)
+        yield response
+
+
+def _check(response: Any) -> None:
+    """Raise what a status means; nothing else is read of the answer, which may have no end."""
+    headers = {name: text for name, text in response.headers.items() if name in SAID}
+    bare = _client().httpx.Response(response.status_code, headers=headers, request=response.request)
+    _client().hf_raise_for_status(bare)
+
+
+def _chunks(response: Any) -> Iterator[bytes]:
+    """What an answer holds as it arrives: a packed one is not unpacked, it may grow a thousandfold.
+
+    Raises:
+        httpx.ReadTimeout: if it comes too slowly, though never as slowly as one byte a TIMEOUT.
+    """
+    begun, length = time.monotonic(), 0
+    for chunk in response.iter_raw():  # of larger chunks a broken one would be lost
+        yield chunk
+        length += len(chunk)
+        if time.monotonic() > begun + PATIENCE + length / SLOWEST:
+            raise _client().httpx.ReadTimeout("too slow", request=response.request)
+
+
+def _get(url: str, headers: Mapping[str, str], file: BinaryIO, size: int) -> None:
+    """Fetch a file, from where an earlier try broke off."""
     start = file.tell()
     if start and start >= size:
         return
-    asked = {**headers, "Accept-Encoding": "identity"}
-    if start:
-        asked["Range"] = f"bytes={start}-"
-    with get_session().stream("GET", url, headers=asked, timeout=TIMEOUT) as response:
-        _client().hf_raise_for_status(response)
+    asked = {**headers, "Range": f"bytes={start}-"} if start else headers
+    with _answer(url, asked, TIMEOUT) as response:
         if response.status_code != 206:
             file.seek(0)
             file.truncate()
-        for chunk in response.iter_bytes():  # of larger chunks a broken one would be lost
+        for chunk in _chunks(response):
             file.write(chunk)
             if file.tell() > size:  # not the file that was stated, and perhaps without an end
                 return
@@ -440,8 +493,8 @@ def _hashes_to(path: Path, wanted: set[str]) -> bool:
     return path.is_file() and all(_digest(path, len(digest)) == digest for digest in wanted)
 
 
-def _is_hash(text: str) -> bool:
-    return re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text) is not None
+def _is_hash(text: object) -> bool:
+    return isinstance(text, str) and bool(re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", text))
 
 
 def _is_offline() -> bool:
@@ -452,8 +505,12 @@ def _is_offline() -> bool:
 
 
 def _retry(call: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
-    """Call again after an error that may pass; a try that made progress starts the count anew."""
-    tries, begun, seen = 0, time.monotonic(), progress()
+    """Call again after an error that may pass; a try that made progress starts the count anew.
+
+    Progress of less than SLOWEST is none.
+    """
+    first = begun = time.monotonic()
+    tries, seen = 0, progress()
     while True:
         try:
             return call()
@@ -461,7 +518,8 @@ def _retry(call: Callable[[], T], progress: Callable[[], int] = lambda: 0) -> T:
             if progress() > seen:
                 tries, begun, seen = 0, time.monotonic(), progress()
             wait = _wait(_root(error), tries)
-            if wait is None or tries >= RETRIES or time.monotonic() + wait > begun + PATIENCE:
+            last = min(begun, first + seen / SLOWEST) + PATIENCE
+            if wait is None or tries >= RETRIES or time.monotonic() + wait > last:
                 raise
         time.sleep(wait)
         tries += 1
@@ -490,8 +548,9 @@ def _bounded() -> Iterator[None]:
     from huggingface_hub import get_session
 
     def raise_if_transient(response: Any) -> None:
+        response.headers.pop("X-HF-Warning", None)  # the client would log it, whatever it says
         if response.status_code in TRANSIENT:
-            _client().hf_raise_for_status(response)
+            _check(response)
 
     with _PUSHING:
         session = get_session()

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from zoo import checkpoint, models
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.catalog import locate
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, brief, nearest, shown
 from zoo.plots import save_grid
 
 
@@ -22,7 +23,7 @@ def family(name: str) -> type[LatentVariableModel]:
         ZooError: if the zoo has no such family.
     """
     if name not in models.FAMILIES:
-        raise ZooError(f"the zoo has no family {name!r}; {nearest(name, models.FAMILIES)}")
+        raise ZooError(f"the zoo has no family {shown(name)}; {nearest(name, models.FAMILIES)}")
     cls: type[LatentVariableModel] = getattr(models, name)
     return cls
 
@@ -70,20 +71,26 @@ def check_golden(model: LatentVariableModel, folder: Path) -> None:
     Raises:
         ZooError: if they differ.
     """
-    golden = checkpoint.read_tensors(folder / checkpoint.GOLDEN)
+    path = folder / checkpoint.GOLDEN
+    golden = checkpoint.read_tensors(path)
     if "x" not in golden:
-        raise ZooError(f"{folder / checkpoint.GOLDEN} has no inputs x; export the model again.")
-    outputs = model.golden_outputs(golden["x"])
+        raise ZooError(f"{path} has no inputs x; export the model again.")
+    try:
+        outputs = model.golden_outputs(golden["x"])
+    except (RuntimeError, TypeError, ValueError) as error:
+        why = brief(error).rstrip(".")
+        raise ZooError(f"{path} has inputs that do not fit ({why}); export it again.") from None
     for name, wanted in golden.items():
-        if (
-            name not in outputs
-            or outputs[name].shape != wanted.shape
-            or not torch.allclose(outputs[name], wanted, rtol=2e-5, atol=2e-5)
-        ):
+        if name not in outputs or not _alike(outputs[name], wanted):
             raise ZooError(
-                f"the model in {folder} does not give the {name} that its golden outputs record; "
-                "export it again, or get it again from where it came."
+                f"the model in {folder} does not give the {shown(name)} that its golden outputs "
+                "record; export it again, or get it again from where it came."
             )
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    same = (a.shape, a.dtype) == (b.shape, b.dtype)
+    return same and torch.allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
 def _published(recipe: Path) -> str:
@@ -140,7 +147,7 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     """
     ckpt = read_training_checkpoint(path)
     cls = family(ckpt["zoo"]["family"])
-    model = cls(**checked_arguments(cls, path, ckpt["hyper_parameters"], {}))
+    model = cls(**checked_arguments(cls, str(path), ckpt["hyper_parameters"], {}))
     try:
         model.load_state_dict(ckpt["state_dict"], strict=True)
     except RuntimeError as error:
@@ -150,6 +157,7 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
         ) from None
     model.data = ckpt["zoo"]["data"]
     model.base_model = ckpt["zoo"]["base_model"]
+    model.assets = ckpt["zoo"].get("assets", {})
     return model.eval()
 
 
@@ -171,5 +179,9 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
         checkpoint.write_text(folder / checkpoint.RECIPE, _published(recipe))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        save_grid(model.sample(64), folder / checkpoint.SAMPLES)
+        if model.datum == "image":
+            save_grid(model.sample(64), folder / checkpoint.SAMPLES)
+        else:
+            lines = "".join(line + "\n" for line in model.texts(16))
+            checkpoint.write_text(folder / checkpoint.SAMPLE_TEXTS, lines)
     return model

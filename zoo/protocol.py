@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import datamodules
-from datamodules.base import ImageDataModule
-from zoo.base import LatentVariableModel
-from zoo.errors import ZooError, nearest
+from datamodules.base import DataModule, ImageDataModule
+from zoo.base import LatentVariableModel, checked_arguments
+from zoo.errors import ZooError, brief, nearest
 from zoo.evaluation import evaluate
 
 
@@ -63,7 +63,7 @@ def with_quick_values(
     return [{**m, "quick": values[m["name"]]} if m["name"] in values else m for m in metrics]
 
 
-def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDataModule:
+def data_module(model: LatentVariableModel, name: str | None = None) -> DataModule:
     """Build a DataModule that prepares inputs as this model expects them.
 
     Args:
@@ -71,7 +71,8 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDat
         name: Name of another DataModule, such as `Digits`; it gets the model's binarisation.
 
     Raises:
-        ZooError: if the name is unknown, or the model does not say what it was trained on.
+        ZooError: if the name is unknown, the model does not say what it was trained on, or the
+            data have another shape.
     """
     own = model.data or {}
     name = name or own.get("class_path")
@@ -80,17 +81,24 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> ImageDat
     if name not in datamodules.__all__:
         raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
     arguments = dict(own.get("init_args", {}))
+    arguments.pop("root", None)  # a path of the machine that the checkpoint is from
     if name != own.get("class_path"):
         arguments = {k: v for k, v in arguments.items() if k == "binarization"}
+    cls = getattr(datamodules, name)
     try:
-        module: ImageDataModule = getattr(datamodules, name)(**arguments)
+        module: DataModule = cls(**checked_arguments(cls, "the model's data", arguments, {}))
     except TypeError as error:
-        raise ZooError(f"the DataModule {name} cannot be built from {arguments}: {error}") from None
+        raise ZooError(f"{name} cannot be built from the model's data: {brief(error)}") from None
+    if isinstance(module, ImageDataModule) and module.x_shape != model.x_shape:
+        raise ZooError(
+            f"an image has shape {module.x_shape} in {name}, but this model was built for "
+            f"{model.x_shape}; pick another with --data."
+        )
     return module
 
 
 def held_out(
-    module: ImageDataModule, limit: int | None = None, batch_size: int = 100
+    module: DataModule, limit: int | None = None, batch_size: int = 100
 ) -> Iterator[dict[str, Any]]:
     """Batches of the test set, with a progress bar.
 
@@ -102,15 +110,19 @@ def held_out(
     from rich.console import Console
     from rich.progress import track
 
+    if limit is not None and limit < 1:
+        raise ZooError(f"limit is {limit}, but at least 1 example is needed.")
     module.batch_size = batch_size
     module.prepare_data()
     module.setup("test")
     left = limit
+    console = Console(stderr=True)  # what is printed may be JSON
     progress = track(
         module.test_dataloader(),
         description="Measuring",
         transient=True,
-        console=Console(stderr=True),  # what is printed may be JSON
+        console=console,
+        disable=not console.is_terminal,
     )
     for batch in progress:
         if left is not None:

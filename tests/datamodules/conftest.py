@@ -9,7 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from datamodules import mnist
+from datamodules import Captions, dsprites, mnist
+from datamodules.celeba_folder import FolderSource
+from datamodules.celeba_shards import ShardSource
 
 PARTS = {"train": 40, "t10k": 10}
 
@@ -78,3 +80,34 @@ def real() -> Callable[[str], Path]:
         return Path(root) / name
 
     return folder
+
+
+@pytest.fixture
+def real_captions(tmp_path: Path) -> Callable[[str], Path]:
+    """Link a captioned set under $ZOO_DATA to a folder where a tokenizer may be kept beside it."""
+
+    def link(source: str) -> Path:
+        folder = Path(os.environ.get("ZOO_DATA", "")).absolute() / source
+        if "ZOO_DATA" not in os.environ or Captions.inventory(str(folder.parent))[source].missing:
+            pytest.skip(f"$ZOO_DATA holds no {source}")
+        (tmp_path / source).symlink_to(folder, target_is_directory=True)
+        return tmp_path
+
+    return link
+
+
+@pytest.fixture(scope="session")
+def real_dsprites() -> str:
+    root = os.environ.get("ZOO_DATA", "")
+    if not root or not (Path(root) / "dsprites" / dsprites.FILE).exists():
+        pytest.skip("$ZOO_DATA holds no dSprites")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_celeba() -> Path:
+    root = Path(os.environ.get("ZOO_DATA", ""))
+    folder = FolderSource(root / "celeba", 64, 148)
+    if not root.name or folder.missing() or ShardSource(root / "celeba64", 64, 148).missing():
+        pytest.skip("$ZOO_DATA holds no CelebA in both forms")
+    return root

@@ -60,6 +60,17 @@ def test_rows_belong_together():
         assert batch["image"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_changing_a_batch_does_not_change_the_split(shuffle):
+    data = images(50) | {"wide": torch.arange(50 * 100).view(50, 100)}  # 800 bytes in a row
+    before = {key: tensor.clone() for key, tensor in data.items()}
+    for batch in Batches(data, 8, shuffle=shuffle):
+        assert torch.equal(batch["wide"][:, 0], 100 * batch["label"])
+        for tensor in batch.values():
+            tensor.zero_()
+    assert all(torch.equal(data[key], before[key]) for key in data)
+
+
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_batches_of_all_ranks_are_one_batch_of_a_single_process(world_size):
     n, size = 48, 4
@@ -72,19 +83,23 @@ def test_batches_of_all_ranks_are_one_batch_of_a_single_process(world_size):
     assert together == [sorted(b) for b in single]
 
 
-def test_training_ranks_see_equally_many_and_leave_out_others_each_epoch():
-    left_out = set()
-    for epoch in range(8):
+@pytest.mark.parametrize(
+    ("n", "world_size", "size"), [(50, 3, 8), (17, 2, 8), (33, 2, 16), (7, 4, 2), (5, 2, 1)]
+)
+def test_training_sees_each_image_once_in_equally_many_batches(n, world_size, size):
+    orders = set()
+    for epoch in range(4):
         seen = []
-        for rank in range(3):
-            loader = Batches(images(50), 8, shuffle=True, rank=rank, world_size=3)
+        for rank in range(world_size):
+            loader = Batches(images(n), size, shuffle=True, rank=rank, world_size=world_size)
             loader.sampler.set_epoch(epoch)
-            part = flat(indices(loader))
-            assert len(part) == 16
-            seen += part
-        assert len(set(seen)) == 48
-        left_out |= set(range(50)) - set(seen)
-    assert len(left_out) > 2
+            seen.append(indices(loader))
+            assert len(seen[-1]) == len(loader)
+        assert sorted(flat(map(flat, seen))) == list(range(n))
+        assert len({len(part) for part in seen}) == 1
+        assert all(1 <= len(batch) <= max(2, size) for part in seen for batch in part)
+        orders.add(tuple(flat(map(flat, seen))))
+    assert len(orders) == 4
 
 
 @pytest.mark.parametrize(
@@ -207,6 +222,19 @@ def test_splits_are_drawn_with_different_noise():
     assert torch.equal(whole(val), whole(data.val_dataloader()))
     assert not torch.equal(whole(data.test_dataloader()), whole(val))
     assert len(test) == len(val)
+
+
+def test_rows_drawn_for_an_epoch_are_sliced_like_the_others():
+    def draw(epoch):
+        return {"turn": torch.arange(50) + 100 * epoch}
+
+    loader = Batches(images(50), 8, shuffle=True, draw=draw)
+    for epoch in (0, 3):
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            assert torch.equal(batch["turn"], batch["index"] + 100 * epoch)
+    for batch in Batches(images(50), 8, draw=draw):
+        assert torch.equal(batch["turn"], batch["index"])
 
 
 def test_loader_can_be_pickled():

@@ -15,7 +15,6 @@ from datamodules.tagged_text import (
     UPOS,
     make_vocabulary,
     read_conllu,
-    save_vocabulary,
     unknown_class,
     word_ids,
 )
@@ -186,8 +185,7 @@ def test_vocabulary_is_by_count_then_alphabet_and_of_training_words_alone(tmp_pa
 def test_vocabulary_travels_as_json(tmp_path):
     write(tmp_path)
     data = load(tmp_path, min_count=1)
-    save_vocabulary(str(tmp_path / "vocabulary.json"), data.vocabulary, data.tags)
-    stored = json.loads((tmp_path / "vocabulary.json").read_text(encoding="utf-8"))
+    stored = json.loads(data.assets()["vocabulary.json"])
     assert stored == {"vocabulary": data.vocabulary, "tags": data.tags}
     for split in data.splits:
         for i in range(len(data.splits[split]["lengths"])):

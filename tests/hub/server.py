@@ -115,6 +115,7 @@ class HubServer:
             str, tuple[str, ...]
         ] = {}  # token: (user, organisations it may write to ...)
         self.requests: list[Seen] = []
+        self.sent = 0  # bytes of answers without an end
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
         self.closing = threading.Event()
@@ -154,7 +155,10 @@ class HubServer:
         Kinds: `status` (value: code, or (code, headers)), `hang`, `reset` (before an answer), `cut`
         (value: bytes sent of the body before the connection closes), `short` (the same, but with a
         length that says so), `flip` (value: index of the byte; on lfs-put in what arrives), `etag`
-        (value: the header), `garbage` (value: the JSON answered), `lost` (done, but not answered).
+        (value: the header), `garbage` (value: the JSON answered), `rewrite` (value: a function that
+        makes the JSON answered out of the right one), `body` (value: headers and content),
+        `endless` (value: a status, headers, and content repeated without an end), `drip` (value:
+        seconds before each byte), `lost` (done, but not answered).
         """
         fault = Fault(kind, route, times, match, value)
         self.faults.append(fault)
@@ -288,9 +292,26 @@ class _Handler(BaseHTTPRequestHandler):
             self.drop()
         elif fault.kind == "garbage":
             self.json(fault.value)
+        elif fault.kind == "body":
+            headers, body = fault.value
+            self.send(200, body, headers)
+        elif fault.kind == "endless":
+            self.send_for_ever(*fault.value)
         else:
             return False
         return True
+
+    def send_for_ever(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        """Send chunks until the client has gone."""
+        self.close_connection = True
+        self.send_response(status)
+        for key, value in {**headers, "Transfer-Encoding": "chunked"}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        chunk = b"%x\r\n%s\r\n" % (len(content), content)
+        while not self.server.hub.closing.is_set():
+            self.wfile.write(chunk)
+            self.server.hub.sent += len(chunk)
 
     def drop(self) -> None:
         """Close so that the client sees a reset, not an end."""
@@ -335,10 +356,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             return
+        if fault is not None and fault.kind == "drip":
+            for byte in body:
+                if self.server.hub.closing.wait(fault.value):
+                    break
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+            return
         for begin in range(0, len(body), 1 << 20):
             self.wfile.write(body[begin : begin + (1 << 20)])
 
     def json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        if self.fault is not None and self.fault.kind == "rewrite":
+            value = self.fault.value(value)
         self.send(
             status,
             json.dumps(value).encode(),

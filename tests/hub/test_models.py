@@ -125,7 +125,7 @@ def test_all_says_which_failed(hub, logged_in, monkeypatch, capsys):
     assert main(["pull", "--all"]) == 1
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 1 + len(catalog.list_models())
-    assert "no repository org/vae-mnist" in err[0]
+    assert "no repository org/vae-mnist" in "".join(err)
     assert f"{len(catalog.list_models())} of" in err[-1]
     monkeypatch.delenv("HF_TOKEN")
     assert main(["push", "--all", "--organisation", "org"]) == 1

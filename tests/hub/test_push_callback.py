@@ -131,9 +131,12 @@ def test_training_goes_on_while_an_upload_hangs(hub, tmp_path, monkeypatch, capl
 def test_an_upload_that_never_ends_is_given_up(hub, tmp_path, monkeypatch, caplog):
     never = threading.Event()
     monkeypatch.setattr(zoo_hub, "push", lambda *args, **kwargs: never.wait(60))
-    train(tmp_path, PushToHub(REPO, wait=0.05))
+    callback = PushToHub(REPO, wait=0.05)
+    train(tmp_path, callback)
     assert "zoo push FOLDER org/vae-stars" in caplog.text
     never.set()
+    callback.wait = 60.0
+    callback._join()  # before the next test, which forks and has the real push again
 
 
 def test_one_of_two_processes_pushes(hub, tmp_path):

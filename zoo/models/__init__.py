@@ -1,6 +1,8 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
+from zoo.models.gmm import GMM as GMM
+from zoo.models.hmm import HMM as HMM
 from zoo.models.lda import LDA as LDA
 from zoo.models.vae import VAE as VAE
 
-FAMILIES = ("LDA", "VAE")
+FAMILIES = ("GMM", "HMM", "LDA", "VAE")

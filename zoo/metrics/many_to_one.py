@@ -1,0 +1,33 @@
+"""Many-to-one accuracy of induced classes (Johnson 2007)."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ManyToOne(Metric):
+    """Share of items that are right when each state is read as the tag that it meets most often.
+
+    It cannot fall when states are split, so numbers are comparable at equal numbers of states only.
+
+    Args:
+        states: Number of states, K.
+        tags: Number of tags.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, states: int, tags: int) -> None:
+        super().__init__()
+        zeros = torch.zeros(states, tags, dtype=torch.int64)
+        self.add_state("counts", zeros, dist_reduce_fx="sum")
+
+    def update(self, states: Tensor, tags: Tensor) -> None:
+        """Add the states and tags of items, both int64 (N,)."""
+        pairs = states * self.counts.shape[1] + tags
+        self.counts += torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
+
+    def compute(self) -> Tensor:
+        """The accuracy, a scalar in [0, 1]."""
+        return self.counts.amax(1).sum() / self.counts.sum()

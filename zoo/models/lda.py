@@ -16,6 +16,8 @@ a lower bound on the evidence of the words. The M-step is $\lambda = \eta + $ ex
 online one goes a step of size $(t + t_0)^{-\kappa}$ towards it after each batch.
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,17 +42,27 @@ from zoo.inference.topics import (
     topics_of,
 )
 
+Counts = Tensor | ArrayLike | Mapping[str, Tensor]
+"""Counts of documents: (B, V), dense or a SciPy sparse matrix; or a batch's `tokens` and `counts`,
+(B, T) each."""
+
+DOCUMENTS = 20  # that a topic starts from, on average
+
 
 class LDA(EMModel):
-    """Topics of documents; x is a row of counts, and its code are the topics' proportions.
+    """Topics of documents; x is a row of counts, and its code is the topics' proportions.
+
+    `fit` and the verbs that read documents take counts (B, V), dense or a SciPy sparse matrix, or a
+    batch of BagOfWords. A count may be a fraction. A document without words has the prior as its
+    posterior.
 
     Args:
         terms: Size of the vocabulary, V.
         topics: Number of topics, K.
         alpha: Prior concentration of a document's proportions; 1 / topics when None.
         eta: Prior concentration of a topic's terms; 1 / topics when None.
-        kappa: Exponent of the step size of online training, in (0.5, 1]; None for one M-step over
-            all documents an epoch.
+        kappa: Exponent of the step size of online training with a Trainer, in (0.5, 1]; by default,
+            one M-step over all documents an epoch.
         t0: Delay of the step size: (t + t0)^-kappa weighs the t-th batch.
         iterations: Of a document's posterior, at the most.
         tol: A document's posterior is done when an iteration moves its concentrations by less in
@@ -66,7 +78,10 @@ class LDA(EMModel):
     tags: ClassVar = ("topic-model", "lda", "latent-variable-model", "text")
     task: ClassVar = "feature-extraction"
     datum: ClassVar = "document"
-    limits: ClassVar = "It knows which words a document has, and not their order."
+    limits: ClassVar = (
+        "It knows which words a document has, and not their order. A likelihood is that of the "
+        "words in a given order, with the topics at their mean."
+    )
     lacks: ClassVar = {
         "log_prob": "log p(x) of a document sums over all assignments of its words to topics; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
@@ -78,7 +93,7 @@ class LDA(EMModel):
         topics: int = 50,
         alpha: float | None = None,
         eta: float | None = None,
-        kappa: float | None = 0.7,
+        kappa: float | None = None,
         t0: float = 10.0,
         iterations: int = 100,
         tol: float = 1e-3,
@@ -92,17 +107,18 @@ class LDA(EMModel):
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}, but must be above 0.")
         if kappa is not None and not 0.5 < kappa <= 1:
-            raise ValueError(f"kappa is {kappa}, but must be above 0.5 and at most 1, or None.")
+            raise ValueError(f"kappa is {kappa}, but must be above 0.5 and at most 1.")
         self.x_shape, self.latent_shape = (terms,), (topics,)
         self.kappa, self.t0 = kappa, t0
         self.iterations, self.tol, self.mean_length = iterations, tol, mean_length
         self.eta = 1 / topics if eta is None else eta
-        # lambda, (V, K): a row is what a word needs. The start is that of Hoffman's program.
-        start = Gamma(100.0, 100.0).sample(torch.Size((terms, topics)))
-        self.concentrations = nn.Parameter(start)
+        # lambda, (V, K): a row is what a word needs
+        self.concentrations = nn.Parameter(torch.ones(terms, topics))
         alphas = torch.full((topics,), 1 / topics if alpha is None else alpha)
         self.register_buffer("alpha", alphas, persistent=False)
         self.alpha: Tensor
+
+    # --- topics ----------------------------------------------------------------------------------
 
     @property
     def topics(self) -> Tensor:
@@ -114,24 +130,54 @@ class LDA(EMModel):
         """The n most probable terms of each topic, as positions (K, n), the first the most so."""
         return self.topics.topk(n).indices
 
+    def top_words(self, n: int = 10) -> list[list[str]]:
+        """The n most probable words of each topic, the first the most so.
+
+        Raises:
+            ValueError: if the model was not trained on words.
+        """
+        vocabulary = self._vocabulary()
+        if not vocabulary:
+            raise ValueError("this model has no vocabulary; train it on BagOfWords, or top_terms.")
+        return [[vocabulary[term] for term in terms] for terms in self.top_terms(n).tolist()]
+
+    def texts(self, n: int) -> list[str]:
+        """The topics that most of the training words were drawn from, n at the most.
+
+        A line is the topic's number, its share of the words, and its ten most probable ones, or
+        their positions in the data if the model was not trained on words.
+        """
+        share = self.concentrations.detach().sum(0)
+        share = share / share.sum()
+        most = min(10, *self.x_shape)
+        words = self.top_words(most) if self._vocabulary() else self.top_terms(most).tolist()
+        return [
+            f"topic {k} ({share[k]:.1%}): {' '.join(map(str, words[k]))}"
+            for k in share.argsort(descending=True)[:n].tolist()
+        ]
+
+    # --- verbs -----------------------------------------------------------------------------------
+
     def prior(self) -> Distribution:
         """p(theta) = Dir(alpha): batch shape (), event shape (K,)."""
         return Dirichlet(self.alpha, validate_args=False)
 
     @torch.no_grad()
-    def posterior(self, x: Tensor) -> Distribution:
-        """q(theta | x) for counts x of shape (B, V): batch shape (B,), event shape (K,)."""
-        documents = self._documents(self.as_batch(x))
-        parts = blocks(documents, self._topics(documents), self.alpha)
+    def posterior(self, x: Counts) -> Distribution:
+        """q(theta | x) for counts x: batch shape (B,), event shape (K,)."""
+        # in float64, as rounding could decide when a document is done
+        documents = self._documents(self.as_batch(x), torch.float64)
+        alpha = self.alpha.double()
+        parts = blocks(documents, self._topics(documents), alpha)
         gamma = torch.cat([proportions(part, self.iterations, self.tol) for part in parts])
-        return Dirichlet(gamma, validate_args=False)
+        return Dirichlet(gamma.to(self.alpha), validate_args=False)
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | theta) for proportions (B, K), with the topics' mean: batch (B,), event (V,)."""
         return WordCounts(z @ self.topics, self.mean_length)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """The posterior mean of the proportions: counts (B, V) to (B, K)."""
+    def encode(self, x: Counts) -> Tensor:
+        """The posterior mean of the proportions: counts to (B, K)."""
         return self.posterior(x).mean
 
     def decode(self, z: Tensor) -> Tensor:
@@ -143,6 +189,8 @@ class LDA(EMModel):
         """Draw n documents, counts (n, V)."""
         return self.likelihood(self.prior().sample(torch.Size((n,)))).sample()
 
+    # --- variational Bayes -----------------------------------------------------------------------
+
     @torch.no_grad()
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Minus the bound on log p(x) of a document, in nats, without the topics' divergence."""
@@ -150,7 +198,7 @@ class LDA(EMModel):
         return {"loss": -elbo, "elbo": elbo}
 
     @torch.no_grad()
-    def completion(self, observed: Tensor, held_out: Tensor) -> Tensor:
+    def completion(self, observed: Counts, held_out: Counts) -> Tensor:
         r"""Log-probability of one half of each document's words given the other half.
 
         $\sum_w n_{dw} \log \sum_k \mathbb E[\theta_{dk} | \text{observed}] \,
@@ -158,20 +206,49 @@ class LDA(EMModel):
         5: document completion). `zoo.metrics.perplexity` makes a corpus's perplexity of it.
 
         Args:
-            observed: Counts (B, V).
-            held_out: Counts (B, V).
+            observed: Counts of B documents.
+            held_out: Counts of the same documents.
 
         Returns:
             Nats, (B,).
         """
-        if held_out.shape != observed.shape:
+        rest = self.inputs(self.as_batch(held_out))
+        theta = self.encode(observed)
+        if len(rest) != len(theta):
             raise ValueError(
-                f"held_out has shape {tuple(held_out.shape)} and observed {tuple(observed.shape)}, "
-                "but they are two halves of the same documents."
+                f"observed has {len(theta)} documents and held_out {len(rest)}, but they are two "
+                "halves of the same documents."
             )
-        return self.likelihood(self.encode(observed)).log_prob(held_out)
+        return self.likelihood(theta).log_prob(rest)
 
-    # --- variational Bayes -----------------------------------------------------------------------
+    def predictions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Under `perplexity`, nats and words of a half of each document given the other, (B,) each.
+
+        The halves are drawn by each document's `index`, so that they are the same in every batch.
+        """
+        from datamodules.bag_of_words import halves
+
+        observed, held_out = halves(dict(batch), seed=0)
+        return {"perplexity": (self.completion(observed, held_out), held_out["counts"].sum(1))}
+
+    def start(self, batches: Iterable[Batch]) -> None:
+        """Give each topic the words of some documents, drawn at random, and a few of every term.
+
+        Topics that differ from the start are told apart sooner than those that Hoffman et al. 2010
+        draw, Gamma(100, 100), which are what the words are added to.
+        """
+        assert self._data_size is not None  # while it trains it is known
+        (topics,) = self.latent_shape
+        self.concentrations.copy_(Gamma(100.0, 100.0).sample(self.concentrations.shape))
+        groups = max(topics, self._data_size // DOCUMENTS)  # those past the topics go to none
+        for batch in batches:
+            self._check(batch)
+            tokens, counts = batch["tokens"], batch["counts"]
+            topic = torch.randint(groups, (len(tokens),)).to(tokens.device)
+            chosen = topic < topics
+            terms, counts = tokens[chosen], counts[chosen].to(self.concentrations)
+            place = terms, topic[chosen][:, None].expand_as(terms)
+            self.concentrations.index_put_(place, counts, accumulate=True)
 
     def expectation(self, batch: Batch) -> Statistics:
         """Expected counts of terms and topics, (V, K), and the documents' bounds."""
@@ -201,7 +278,8 @@ class LDA(EMModel):
         return {"term_counts": counts / self._data_size}
 
     def _topics(self, documents: Documents) -> Topics:
-        return topics_of(self.concentrations.detach(), documents.vocabulary)
+        concentrations = self.concentrations.detach().to(documents.counts)
+        return topics_of(concentrations, documents.vocabulary)
 
     def _infer(self, documents: Documents) -> Posterior:
         return infer(documents, self._topics(documents), self.alpha, self.iterations, self.tol)
@@ -214,12 +292,20 @@ class LDA(EMModel):
         x = self.concentrations.new_zeros(len(tokens), *self.x_shape)
         return x.scatter_add_(1, tokens, counts.to(x.dtype))
 
-    def as_batch(self, data: Tensor | ArrayLike) -> Batch:
-        """Counts (N, V), dense or a SciPy sparse matrix, as padded `tokens` and `counts`.
+    def as_batch(self, data: Counts) -> Batch:
+        """Counts as padded `tokens` and `counts`, (B, T) each.
 
         Raises:
             ValueError: if they have another width, or are negative or no numbers.
         """
+        if isinstance(data, Mapping):
+            batch = {key: data[key] for key in ("tokens", "counts") if key in data}
+        else:
+            batch = self._padded(data)
+        self._check(batch)
+        return batch
+
+    def _padded(self, data: Tensor | ArrayLike) -> dict[str, Tensor]:
         shape, row, terms, counts = _entries(data)
         if len(shape) != 2 or shape[1] != self.x_shape[0]:
             raise ValueError(
@@ -228,8 +314,6 @@ class LDA(EMModel):
             )
         if not shape[0]:
             raise ValueError("there are no documents; give at least one row of counts.")
-        if not bool(((counts >= 0) & torch.isfinite(counts)).all()):
-            raise ValueError("counts must be finite and at least 0; some are negative or NaN.")
         lengths = torch.bincount(row, minlength=shape[0])
         starts = lengths.cumsum(0) - lengths
         place = torch.arange(len(row), device=row.device) - starts[row]
@@ -239,16 +323,47 @@ class LDA(EMModel):
         tokens[row, place], x[row, place] = terms.to(x.device), counts.to(x)
         return {"tokens": tokens, "counts": x}
 
-    def _documents(self, batch: Batch) -> Documents:
-        tokens = batch["tokens"]
-        for term in (tokens.min(), tokens.max()) if tokens.numel() else ():
+    def _check(self, batch: Batch) -> None:
+        """Raise ValueError unless the batch has terms of this vocabulary, and how often."""
+        for key in ("tokens", "counts"):
+            if key not in batch:
+                raise ValueError(f"the batch has {', '.join(batch) or 'nothing'}, but no {key}.")
+        tokens, counts = batch["tokens"], batch["counts"]
+        if tokens.ndim != 2 or tokens.shape != counts.shape:
+            raise ValueError(
+                f"tokens have shape {tuple(tokens.shape)} and counts {tuple(counts.shape)}, but "
+                "must be (B, T) both."
+            )
+        if not tokens.numel():
+            return
+        for term in torch.aminmax(tokens):
             if not 0 <= term < self.x_shape[0]:
                 raise ValueError(
                     f"a document has the term {int(term)}, but this model knows the terms 0 to "
                     f"{self.x_shape[0] - 1}; prepare the data with the model's vocabulary."
                 )
-        counts, dtype = batch["counts"], self.concentrations.dtype
-        return documents_of(tokens, counts, self.x_shape[0], dtype)
+        low, high = torch.aminmax(counts)
+        if not (low >= 0 and high < torch.inf):  # also catches NaN
+            raise ValueError("counts must be finite and at least 0; some are negative or NaN.")
+
+    def _documents(self, batch: Batch, dtype: torch.dtype | None = None) -> Documents:
+        self._check(batch)
+        dtype = self.concentrations.dtype if dtype is None else dtype
+        return documents_of(batch["tokens"], batch["counts"], self.x_shape[0], dtype)
+
+    # --- words -----------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuse data with another number of words than this model has."""
+        words = len(getattr(getattr(self.trainer, "datamodule", None), "vocabulary", []))
+        if words and words != self.x_shape[0]:
+            raise ValueError(f"the data have {words} words, but terms is {self.x_shape[0]}.")
+
+    def _vocabulary(self) -> list[str]:
+        found: list[str] = json.loads(self.assets.get("vocabulary.json", "{}")).get(
+            "vocabulary", []
+        )
+        return found
 
 
 def _entries(data: Any) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:

@@ -159,6 +159,24 @@ def test_a_batch_update_is_that_of_scikit_learn(alpha):
     np.testing.assert_allclose(model.concentrations.detach().T, other.components_, atol=1e-6)
 
 
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 2.0])
+def test_posterior_and_perplexity_are_those_of_scikit_learn(alpha):
+    data = drawn()
+    x = training_counts(data)
+    model = small(alpha=alpha, eta=0.2).fit(x, max_epochs=4)
+    other = sklearn_of(model, len(x))
+    gamma, _ = other._e_step(x.numpy(), cal_sstats=False, random_init=False)
+    found = model.posterior(x).concentration
+    near = (found - torch.from_numpy(gamma)).abs().amax(1) < 1e-7
+    # a document may have several optima, which the two ways up need not agree on
+    assert near.double().mean() > (0.9 if alpha < 1 else 0.999)
+    if alpha > 1:
+        statistics = model.expectation(model.as_batch(x))
+        bound = float(statistics["log_likelihood"] + model.log_prior())
+        perplexity = math.exp(-bound / x.sum())
+        assert perplexity == pytest.approx(other._perplexity_precomp_distr(x.numpy(), gamma))
+
+
 def test_online_updates_are_hoffmans(tmp_path):
     data = drawn(n=32)
     model = small(kappa=0.6, t0=3.0, alpha=0.5).fit(training_counts(data), max_epochs=4)

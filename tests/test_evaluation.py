@@ -8,7 +8,7 @@ import zoo
 from zoo import evaluation
 from zoo.base import LatentVariableModel
 from zoo.metrics import ActiveUnits
-from zoo.models import VAE
+from zoo.models import HMM, VAE
 
 
 def small(**arguments):
@@ -132,6 +132,15 @@ def test_evaluate_averages_over_all_images_and_is_reproducible():
     )
     assert metrics["nll"]["count"] == 25
     assert metrics["active_units"]["unit"] == "of 3 latent dimensions"
+
+
+def test_a_single_datum_has_no_standard_error():
+    torch.manual_seed(0)
+    model = HMM(states=2, symbols=3)
+    x = torch.tensor([[0, 1, 2]])
+    (nll,) = zoo.evaluate(model, [{"tokens": x, "lengths": torch.tensor([3])}])
+    assert nll["value"] == pytest.approx(-model.log_prob(x).item(), abs=1e-4)
+    assert nll["standard_error"] is None
 
 
 def test_evaluate_leaves_the_global_generator_alone():

@@ -53,6 +53,9 @@ class LatentVariableModel(LightningModule, ABC):
     limits: ClassVar[str] = ""
     """What a user of any model of the family should not expect; sentences for cards."""
 
+    shows: ClassVar[Mapping[str, str]] = {}
+    """Captions of the files that `exhibits` fills, some of `checkpoint.EXHIBITS`; for cards."""
+
     lacks: ClassVar[Mapping[str, str]] = {}
     """Why this family lacks a verb, and what to use instead; by verb."""
 
@@ -135,6 +138,17 @@ class LatentVariableModel(LightningModule, ABC):
     def texts(self, n: int) -> list[str]:
         """At least one line and at most n that show what the model generates; no image does so."""
         return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """What else there is to see of the model: its parameters, what it does with test data.
+
+        Args:
+            batch: A batch of the test set.
+
+        Returns:
+            By name of a file, as `shows` has them: images (N, C, H, W) in [0, 1], or lines of text.
+        """
+        return {}
 
     @classmethod
     def verbs(cls) -> tuple[str, ...]:
@@ -309,6 +323,7 @@ class LatentVariableModel(LightningModule, ABC):
             "task": self.task,
             "datum": self.datum,
             "limits": self.limits,
+            **({"exhibits": dict(self.shows)} if self.shows else {}),
         }
 
     def push_to_hub(

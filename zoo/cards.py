@@ -64,6 +64,27 @@ _DATA = {
 }
 
 
+_SHOWN = {  # by file: title and caption; the captions of the others are the family's
+    "samples.png": ("Samples", "64 uncurated draws from p(x), seed 0."),
+    "samples.txt": ("Samples", "Uncurated, seed 0."),
+    "reconstructions.png": (
+        "Reconstructions",
+        "The first images of the test set, and below each what `reconstruct` makes of it.",
+    ),
+    "interpolations.png": (
+        "Interpolations",
+        "Between the codes of the first images of the test set: `zoo.interpolate`.",
+    ),
+    "traversals.png": (
+        "Traversals",
+        "One latent dimension a row, from -3 to 3, of the code of the first test image: the "
+        "dimensions whose codes vary most.",
+    ),
+    "parameters.png": ("Parameters", ""),
+    "parameters.txt": ("Parameters", ""),
+    "examples.png": ("Examples", ""),
+    "examples.txt": ("Examples", ""),
+}
 TASK = "unconditional-image-generation"  # of checkpoints that do not say
 
 
@@ -187,7 +208,7 @@ def _prose(
         if metrics
         else "",
         _band(name, metrics) if shipped else "",
-        _samples(folder),
+        *_gallery(folder, facts.get("exhibits", {})),
         "## Limits",
         f"The model knows {data.knows}: other data get a low likelihood or a wrong reconstruction. "
         f"{facts.get('limits', '')} It is meant for study and as a baseline.".replace("  ", " "),
@@ -196,14 +217,19 @@ def _prose(
     ]
 
 
-def _samples(folder: Path) -> str:
-    if (folder / checkpoint.SAMPLES).is_file():
-        picture = "![Uncurated samples, seed 0](samples.png)"
-        return f"## Samples\n\n{picture}\n\n64 uncurated draws from p(x), seed 0."
-    if (folder / checkpoint.SAMPLE_TEXTS).is_file():
-        text = (folder / checkpoint.SAMPLE_TEXTS).read_text(encoding="utf-8")
-        return f"## Samples\n\nUncurated, seed 0.\n\n```text\n{text}```"
-    return ""
+def _gallery(folder: Path, captions: Mapping[str, str]) -> list[str]:
+    """A section of what there is to see under each title."""
+    sections: dict[str, list[str]] = {}
+    for name, (title, caption) in _SHOWN.items():
+        if (folder / name).is_file():
+            content = (
+                f"```text\n{(folder / name).read_text(encoding='utf-8')}```"
+                if name.endswith(".txt")
+                else f"![{title}]({name})"
+            )
+            section = sections.setdefault(title, [f"## {title}"])
+            section += [captions.get(name, caption), content]
+    return ["\n\n".join(section) for section in sections.values()]
 
 
 def _usage(facts: Mapping[str, Any]) -> str:
@@ -284,7 +310,8 @@ def _table(metrics: list[dict[str, Any]]) -> str:
 
 def _row(m: dict[str, Any]) -> str:
     data = f"{m['dataset']} {m['split']}, {m['count']:,} examples, seed {m['seed']}"
-    cells = (m["name"], m["value"], m["standard_error"], m["unit"], _cell(m["kind"]), data)
+    error = "" if m["standard_error"] is None else m["standard_error"]
+    cells = (m["name"], m["value"], error, m["unit"], _cell(m["kind"]), data)
     return f"| {' | '.join(map(str, cells))} |"
 
 

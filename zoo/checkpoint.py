@@ -40,10 +40,23 @@ RECIPE = "recipe.yaml"
 SAMPLES = "samples.png"
 SAMPLE_TEXTS = "samples.txt"
 CARD = "README.md"
+EXHIBITS = ("parameters.png", "parameters.txt", "examples.png", "examples.txt")
+"""What a family may show besides: its parameters, and what it does with test data."""
+
+GALLERY = (
+    SAMPLES,
+    SAMPLE_TEXTS,
+    "reconstructions.png",
+    "interpolations.png",
+    "traversals.png",
+    *EXHIBITS,
+)
+"""Everything that a card shows, in its order."""
+
 ASSETS = ("vocabulary.json", "tokenizer.json")
 """Text files that say what the numbers in a model's data stand for; a family may need them."""
 
-FILES = (*ASSETS, CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, SAMPLES, SAMPLE_TEXTS, CARD)
+FILES = (*ASSETS, CONFIG, WEIGHTS, GOLDEN, METRICS, RECIPE, *GALLERY, CARD)
 """Every file that a checkpoint may have; nothing else is pulled or pushed."""
 
 JSON_LIMIT = 2**17
@@ -104,6 +117,10 @@ def _or_null(kind: _Kind) -> _Kind:
     return _Kind(f"{kind.words} or null", lambda v: v is None or kind.test(v))
 
 
+_CAPTIONS = _Kind(
+    f"captions of {', '.join(EXHIBITS)}",
+    lambda v: _OBJECT.test(v) and {*v} <= {*EXHIBITS} and all(map(_TEXT.test, v.values())),
+)
 _NUMBERS = _Kind(
     "an object of numbers", lambda v: _OBJECT.test(v) and all(map(_NUMBER.test, v.values()))
 )
@@ -126,20 +143,21 @@ _SUMMARY = {
     "task": _LINE,
     "datum": _LINE,
     "limits": _TEXT,
+    "exhibits": _CAPTIONS,
 }
 _METRIC = {
     "name": _LINE,
     "value": _NUMBER,
     "unit": _LINE,
     "kind": _LINE,
-    "standard_error": _NUMBER,
+    "standard_error": _or_null(_NUMBER),
     "count": _SOME,
     "seed": _COUNT,
     "dataset": _LINE,
     "split": _LINE,
 }
 _METRIC_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
-_QUICK = {"value": _NUMBER, "standard_error": _NUMBER, "count": _SOME}
+_QUICK = {"value": _NUMBER, "standard_error": _or_null(_NUMBER), "count": _SOME}
 _QUICK_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
 
 

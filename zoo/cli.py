@@ -154,6 +154,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("card", help="write a model folder's card from its files")
     command.add_argument("folder", type=Path)
+    command.add_argument("--draw", action="store_true", help="draw its pictures first: needs data")
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
     return parser
 
 
@@ -540,6 +542,13 @@ def _for_all(act: Callable[[str], str]) -> None:
 def _card(args: argparse.Namespace) -> None:
     from zoo.cards import refresh
 
+    if args.draw:
+        from zoo.gallery import draw
+        from zoo.pretrained import from_pretrained
+        from zoo.protocol import data_module, held_out
+
+        model = from_pretrained(str(args.folder))
+        draw(model, args.folder, next(held_out(data_module(model, args.data))))
     refresh(args.folder)
 
 

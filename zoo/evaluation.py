@@ -155,8 +155,8 @@ def evaluate(
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
     ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
     errors go with each mean: `standard_error` is that over data, so how far another test set would
-    be off, and `monte_carlo_error` that over the draws of z, so how far the same data would be off
-    with another seed.
+    be off (None where there is one datum), and `monte_carlo_error` that over the draws of z, so how
+    far the same data would be off with another seed.
 
     Args:
         model: The model, on the device where it is to be measured.
@@ -168,7 +168,6 @@ def evaluate(
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
 
     Raises:
-        ValueError: if there are fewer than two data.
         NotImplementedError: if the model has no likelihood.
     """
     verbs = {*model.verbs()}
@@ -263,8 +262,6 @@ def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str)
         kind: What sort of number it is.
     """
     n = len(values)
-    if n < 2:
-        raise ValueError(f"a standard error needs at least 2 examples, not {n}; measure on more.")
     values = values.double()
     error = 0.0 if noise is None else math.sqrt(noise.sum()) / n
     return {
@@ -272,7 +269,7 @@ def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str)
         "value": round(values.mean().item(), 4),
         "unit": unit,
         "kind": kind,
-        "standard_error": round(values.std().item() / math.sqrt(n), 4),
+        "standard_error": round(values.std().item() / math.sqrt(n), 4) if n > 1 else None,
         "monte_carlo_error": round(error, 5),
         "count": n,
     }
@@ -315,7 +312,7 @@ def _perplexity(name: str, parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any]
         "value": round(found.value, 4),
         "unit": "equally likely items",
         "kind": f"exp(-log p an item), {int(items.sum()):,} items given the rest of their data",
-        "standard_error": round(found.standard_error, 4),
+        "standard_error": None if found.standard_error is None else round(found.standard_error, 4),
         "monte_carlo_error": 0.0,
         "count": len(items),
     }

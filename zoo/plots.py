@@ -1,6 +1,7 @@
-"""Pictures of images, as PNG files."""
+"""Pictures of images and of tables, as tensors and PNG files."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +29,33 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
     page = tiles.reshape(rows, columns, c, h + gap, w + gap).permute(2, 0, 3, 1, 4)
     page = page.reshape(c, rows * (h + gap), columns * (w + gap))
     return torch.nn.functional.pad(page, (gap, 0, gap, 0), value=0.5)
+
+
+def heatmap(values: Tensor, rows: Sequence[str], columns: Sequence[str], label: str) -> Tensor:
+    """Draw a matrix with names at its sides.
+
+    Args:
+        values: (R, C).
+        rows: R names.
+        columns: C names.
+        label: What the values are.
+
+    Returns:
+        A picture of shape (3, H, W) in [0, 1].
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((1.5 + 0.4 * len(columns), 1 + 0.4 * len(rows)), layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+    drawn = axes.imshow(values.detach().float().cpu().numpy(), cmap="magma", vmin=0)
+    axes.set_xticks(range(len(columns)), columns, rotation=90)
+    axes.set_yticks(range(len(rows)), rows)
+    figure.colorbar(drawn, label=label)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]  # (H, W, 3)
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
 
 
 def save_grid(

@@ -13,7 +13,7 @@ from zoo import checkpoint, models
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.catalog import locate
 from zoo.errors import ZooError, brief, nearest, shown
-from zoo.plots import save_grid
+from zoo.gallery import draw_samples
 
 
 def family(name: str) -> type[LatentVariableModel]:
@@ -177,11 +177,5 @@ def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVaria
     recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
     if recipe.is_file():
         checkpoint.write_text(folder / checkpoint.RECIPE, _published(recipe))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if model.datum == "image":
-            save_grid(model.sample(64), folder / checkpoint.SAMPLES)
-        else:
-            lines = "".join(line + "\n" for line in model.texts(16))
-            checkpoint.write_text(folder / checkpoint.SAMPLE_TEXTS, lines)
+    draw_samples(model, folder)
     return model

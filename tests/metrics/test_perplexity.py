@@ -28,8 +28,8 @@ def test_the_standard_error_is_the_spread_over_corpora():
     assert values.std().item() == pytest.approx(errors.mean().item(), rel=0.05)
 
 
-def test_what_has_no_error_is_refused():
-    one = torch.ones(1)
-    for log_prob, words in ((-one, one), (torch.zeros(3), torch.zeros(3))):
-        with pytest.raises(ValueError, match="at least 2 documents and 1 word"):
-            perplexity(log_prob, words)
+def test_one_document_has_no_error_and_no_words_no_perplexity():
+    found = perplexity(torch.tensor([-6.0]), torch.tensor([3]))
+    assert found == (pytest.approx(math.exp(2)), None)
+    with pytest.raises(ValueError, match="the 3 documents have none"):
+        perplexity(torch.zeros(3), torch.zeros(3))

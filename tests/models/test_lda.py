@@ -476,16 +476,27 @@ def test_topics_in_words(tmp_path):
     words = model.top_words(5)
     assert words == [[f"w{i}" for i in row] for row in top.tolist()]
     # the topics that have most words come first
-    lines = model.texts(3)
-    assert len(lines) == 3
+    batch = next(iter(data.test_dataloader()))
+    shown = model.exhibits(batch)
+    assert shown.keys() == model.shows.keys()
     share = model.concentrations.detach().sum(0)
     first = int(share.argmax())
     percent = 100 * float(share[first] / share.sum())
-    assert lines[0].startswith(f"topic {first} ({percent:.1f}%): {' '.join(words[first])} w")
-    assert len(lines[0].split()) == 3 + 10
-    assert len(model.texts(99)) == 4
-    untrained = LDA(3, 2).texts(5)
-    assert sorted(untrained[0].split(": ")[1].split()) == ["0", "1", "2"]
+    assert len(shown["parameters.txt"]) == 4
+    assert shown["parameters.txt"][0].startswith(f"{percent:.1f}%: {' '.join(words[first])} w")
+    # a document's largest topic, and its most frequent word
+    theta, x = model.encode(dense(batch, 30))[0], dense(batch, 30)[0]
+    k = int(theta.argmax())
+    line = shown["examples.txt"][0]
+    assert line.startswith(f"{100 * theta[k]:.0f}% {' '.join(words[k][:3])}")
+    assert line.split(": ")[1].split()[0] == f"w{int(x.argmax())}"
+    assert len(line.split(": ")[1].split()) == min(15, int((x > 0).sum()))
+    torch.manual_seed(3)
+    drawn_texts = model.texts(5)
+    assert len(drawn_texts) == 5
+    torch.manual_seed(3)
+    assert model.texts(5) == drawn_texts
+    assert LDA(3, 2).texts(1)[0].split()[1].isdigit()
 
 
 def test_saved_and_loaded(tmp_path):

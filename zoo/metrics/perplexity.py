@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 class Perplexity(NamedTuple):
-    """The perplexity of a word, and its standard error over documents."""
+    """The perplexity of a word, and its standard error over documents; None where there is one."""
 
     value: float
-    standard_error: float
+    standard_error: float | None
 
 
 def perplexity(log_prob: Tensor, words: Tensor) -> Perplexity:
@@ -25,15 +25,15 @@ def perplexity(log_prob: Tensor, words: Tensor) -> Perplexity:
         words: How many words the probabilities are of, (N,).
 
     Raises:
-        ValueError: if there are fewer than two documents, or no words.
+        ValueError: if there are no words.
     """
     log_prob, words = log_prob.double(), words.double()
     n, total = len(words), words.sum()
-    if n < 2 or not total > 0:
-        raise ValueError(
-            f"a standard error needs at least 2 documents and 1 word, not {n} and {total:.0f}."
-        )
+    if not total > 0:
+        raise ValueError(f"a perplexity is of words, but the {n} documents have none.")
     mean = log_prob.sum() / total
-    error = (log_prob - mean * words).square().sum().mul(n / (n - 1)).sqrt() / total
     value = math.exp(-mean)
+    if n < 2:
+        return Perplexity(value, None)
+    error = (log_prob - mean * words).square().sum().mul(n / (n - 1)).sqrt() / total
     return Perplexity(value, value * float(error))

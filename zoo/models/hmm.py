@@ -39,6 +39,7 @@ from zoo.inference.paths import Paths
 from zoo.nn.categorical import Categoricals, Learning
 from zoo.nn.emission import Categories, Emission, GaussianMixtures
 from zoo.optim import adam
+from zoo.plots import heatmap
 
 Emitted = Literal["categorical", "gaussian", "mixture"]
 Sequences = Tensor | Mapping[str, Tensor]
@@ -98,6 +99,12 @@ class HMM(EMModel):
         "A state knows the past only through the state before it. The states of a model that was "
         "trained without tags have numbers, not names."
     )
+
+    shows: ClassVar = {
+        "parameters.png": "Probabilities of the next state, a column each, given the state.",
+        "parameters.txt": "The states' most probable symbols, in descending order.",
+        "examples.txt": "Test data with the most probable state behind each symbol.",
+    }
 
     def __init__(
         self,
@@ -234,8 +241,7 @@ class HMM(EMModel):
             raise ValueError("this model has no vocabulary; train it on TaggedText.")
         tokens = [word_ids(words, vocabulary) for words in sentences]
         paths = self.encode(self.as_batch({"tokens": tokens})).tolist()
-        states = [*map(str, range(len(self.transition.logits)))]
-        names = self._names("tags") if self.supervised else states
+        names = self._state_names()
         return [
             [names[k] for k in path[: len(words)]]
             for path, words in zip(paths, sentences, strict=True)
@@ -247,6 +253,33 @@ class HMM(EMModel):
         if vocabulary:
             return [" ".join(vocabulary[i] for i in x) for x in self.sample(n).tolist()]
         return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The table of transitions, what each state emits, and the most probable states of data."""
+        names = self._state_names()
+        shown: dict[str, Tensor | list[str]] = {
+            "parameters.png": heatmap(
+                self.transition.log_p().exp(), names, names, "p(next state | state)"
+            )[None]
+        }
+        if self.symbols is None:
+            return shown
+        log_p = self.emission.log_p(torch.arange(self.symbols, device=self.device))  # (V, K)
+        top = log_p.topk(min(12, self.symbols), 0).indices.T.tolist()
+        words = self._names("vocabulary") or [*map(str, range(self.symbols))]
+        shown["parameters.txt"] = [
+            f"{name}: " + " ".join(words[i] for i in most)
+            for name, most in zip(names, top, strict=True)
+        ]
+        x = {key: value[:8] for key, value in self.inputs(batch).items()}
+        rows = zip(
+            x["tokens"].tolist(), self.encode(x).tolist(), x["lengths"].tolist(), strict=True
+        )
+        shown["examples.txt"] = [
+            " ".join(f"{words[i]}/{names[k]}" for i, k in zip(ids[:n], path[:n], strict=True))
+            for ids, path, n in rows
+        ]
+        return shown
 
     # --- training --------------------------------------------------------------------------------
 
@@ -281,7 +314,7 @@ class HMM(EMModel):
         right = (self.encode(self.inputs(batch)) == batch["tags"]) & batch["mask"]
         return {"accuracy": (right.sum(1), batch["lengths"])}
 
-    def inputs(self, batch: Batch) -> Sequences:
+    def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
         """What the verbs take as x, out of a batch of a DataModule."""
         return {key: batch[key] for key in ("tokens", "values", "lengths") if key in batch}
 
@@ -432,6 +465,11 @@ class HMM(EMModel):
         """The vocabulary, or the tags, of the data that the model was trained on, if any."""
         found: list[str] = json.loads(self.assets.get("vocabulary.json", "{}")).get(what, [])
         return found
+
+    def _state_names(self) -> list[str]:
+        """The tags, or numbers where the model was trained without them."""
+        seen = self._names("tags") if self.supervised else []
+        return seen or [*map(str, range(len(self.transition.logits)))]
 
     def _chain(self) -> hmm.Chain:
         return hmm.Chain(self.initial.log_p()[0], self.transition.log_p())

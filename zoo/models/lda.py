@@ -82,6 +82,12 @@ class LDA(EMModel):
         "It knows which words a document has, and not their order. A likelihood is that of the "
         "words in a given order, with the topics at their mean."
     )
+    shows: ClassVar = {
+        "parameters.txt": "Every topic: its share of the training words, and its most probable "
+        "words, in descending order.",
+        "examples.txt": "Documents of the test set: their largest topics, each called by its three "
+        "most probable words, and their own most frequent words.",
+    }
     lacks: ClassVar = {
         "log_prob": "log p(x) of a document sums over all assignments of its words to topics; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
@@ -142,19 +148,42 @@ class LDA(EMModel):
         return [[vocabulary[term] for term in terms] for terms in self.top_terms(n).tolist()]
 
     def texts(self, n: int) -> list[str]:
-        """The topics that most of the training words were drawn from, n at the most.
+        """Draw n documents: how much of each comes from which topics, and its most frequent words.
 
-        A line is the topic's number, its share of the words, and its ten most probable ones, or
-        their positions in the data if the model was not trained on words.
+        A topic is called by its most probable words.
         """
-        share = self.concentrations.detach().sum(0)
-        share = share / share.sum()
-        most = min(10, *self.x_shape)
-        words = self.top_words(most) if self._vocabulary() else self.top_terms(most).tolist()
-        return [
-            f"topic {k} ({share[k]:.1%}): {' '.join(map(str, words[k]))}"
-            for k in share.argsort(descending=True)[:n].tolist()
-        ]
+        z = self.prior().sample(torch.Size((n,)))
+        return self._read(z, self.likelihood(z).sample())
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The topics, and what documents are made of."""
+        shares = self.concentrations.detach().sum(0)
+        words = self._words(self.top_terms(min(12, *self.x_shape)).tolist())
+        order = shares.argsort(descending=True).tolist()
+        x = self.inputs(batch)[:8]
+        return {
+            "parameters.txt": [f"{shares[k] / shares.sum():.1%}: {words[k]}" for k in order],
+            "examples.txt": self._read(self.encode(x), x),
+        }
+
+    def _read(self, z: Tensor, x: Tensor) -> list[str]:
+        """Say of documents (B, V) what the largest of their proportions (B, K) are."""
+        names = self._words(self.top_terms(min(3, *self.x_shape)).tolist())
+        lines = []
+        for theta, counts in zip(z, x, strict=True):
+            shares = " + ".join(
+                f"{theta[k]:.0%} {names[k]}"
+                for k in theta.argsort(descending=True)[:3].tolist()
+                if theta[k] >= 0.05
+            )
+            found = counts.argsort(descending=True, stable=True)[: min(15, int((counts > 0).sum()))]
+            lines.append(f"{shares}: {self._words([found.tolist()])[0]}")
+        return lines
+
+    def _words(self, terms: list[list[int]]) -> list[str]:
+        """Lines of words, or of the positions of terms where the model was trained without."""
+        words = self._vocabulary() or [*map(str, range(self.x_shape[0]))]
+        return [" ".join(words[i] for i in line) for line in terms]
 
     # --- verbs -----------------------------------------------------------------------------------
 

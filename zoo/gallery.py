@@ -1,0 +1,69 @@
+"""What a card shows of a model: samples, reconstructions, paths between codes, and its own."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from zoo.base import Batch, LatentVariableModel
+from zoo.checkpoint import SAMPLE_TEXTS, SAMPLES, write_text
+from zoo.evaluation import interpolate, traverse
+from zoo.plots import save_grid
+
+ROW = 12
+"""Pictures in a row, and codes that are traversed, at the most."""
+
+
+def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> None:
+    """Write `samples.png`, or `samples.txt` of a model of other things than images.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        seed: Of the draw.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if model.datum == "image":
+            save_grid(model.sample(64), folder / SAMPLES)
+        else:
+            _write_lines(model.texts(16), folder / SAMPLE_TEXTS)
+
+
+@torch.no_grad()
+def draw(model: LatentVariableModel, folder: Path, batch: Batch) -> None:
+    """Write everything that the model's verbs give to see.
+
+    Args:
+        model: The model.
+        folder: Where to.
+        batch: The first data of the test set; two at the least.
+    """
+    draw_samples(model, folder)
+    verbs = {*model.verbs()}
+    if model.datum == "image" and {"encode", "decode"} <= verbs:
+        x: Tensor = model.inputs(batch)
+        pairs = torch.stack([x, model.reconstruct(x)], 1)[: 2 * ROW]  # (n, 2, C, H, W)
+        rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(pairs, ROW)])
+        save_grid(rows, folder / "reconstructions.png", min(ROW, len(x)))
+        codes = model.encode(x)
+        if codes.is_floating_point():
+            ends = zip(x[0:ROW:2], x[1:ROW:2], strict=False)
+            paths = torch.cat([interpolate(model, a, b, ROW) for a, b in ends])
+            save_grid(paths, folder / "interpolations.png", ROW)
+        if codes.is_floating_point() and codes.ndim == 2:
+            dims = codes.var(0).argsort(descending=True)[:ROW].tolist()
+            save_grid(
+                traverse(model, x[0], dims, steps=ROW - 1).flatten(0, 1),
+                folder / "traversals.png",
+                ROW - 1,
+            )
+    for name, content in model.exhibits(batch).items():
+        if isinstance(content, Tensor):
+            save_grid(content, folder / name)
+        else:
+            _write_lines(content, folder / name)
+
+
+def _write_lines(lines: list[str], path: Path) -> None:
+    write_text(path, "".join(line + "\n" for line in lines))

@@ -46,7 +46,7 @@ Counts = Tensor | ArrayLike | Mapping[str, Tensor]
 """Counts of documents: (B, V), dense or a SciPy sparse matrix; or a batch's `tokens` and `counts`,
 (B, T) each."""
 
-DOCUMENTS = 20  # that a topic starts from, on average
+DOCUMENTS = 5  # that a topic starts from, on average
 
 
 class LDA(EMModel):

@@ -60,15 +60,15 @@ def test_coherence_is_that_of_counts_by_hand():
 
 def test_extremes():
     together = [{0: 1, 1: 1}] * 3 + [{2: 1}] * 4
-    apart = [{0: 1}] * 3 + [{1: 1}] * 4
-    independent = [{0: 1, 1: 1}, {0: 1}, {1: 1}, {}]
-    everywhere = [{0: 1, 1: 1}] * 5
-    top = torch.tensor([[0, 1]])
-    wanted = {"together": 1, "apart": -1, "independent": 0, "everywhere": 0}
-    for name, documents in vars().copy().items():
-        if name in wanted:
-            npmi = measured(counts(documents), top).npmi
-            assert float(npmi) == pytest.approx(wanted[name], abs=1e-12), name
+    extremes = [
+        (together, 1),
+        ([{0: 1}] * 3 + [{1: 1}] * 4, -1),  # apart
+        ([{0: 1, 1: 1}, {0: 1}, {1: 1}, {}], 0),  # independent
+        ([{0: 1, 1: 1}] * 5, 0),  # everywhere
+    ]
+    for documents, wanted in extremes:
+        npmi = measured(counts(documents), torch.tensor([[0, 1]])).npmi
+        assert float(npmi) == pytest.approx(wanted, abs=1e-12)
     # a term that no document has
     absent = measured(counts(together), torch.tensor([[5, 0], [0, 5]]))
     assert absent.npmi.tolist() == [-1, -1]

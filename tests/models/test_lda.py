@@ -18,6 +18,7 @@ from datamodules import FakeBagOfWords
 from datamodules.bag_of_words import dense, halves
 from zoo.metrics import perplexity
 from zoo.models import LDA
+from zoo.models.lda import DOCUMENTS
 
 
 def small(terms=30, topics=4, **arguments):
@@ -309,13 +310,13 @@ def test_dense_sparse_and_padded_are_the_same():
         assert all(torch.equal(found[key], wanted[key]) for key in wanted)
     torch.testing.assert_close(
         model.fit(sparse.csr_matrix(x.numpy()), max_epochs=2, batch_size=7).concentrations,
-        small_like(model, x).concentrations,
+        small_like(x).concentrations,
     )
 
 
-def small_like(model, x):
+def small_like(x, max_epochs=2):
     torch.manual_seed(0)
-    return small().fit(x, max_epochs=2)
+    return small().fit(x, max_epochs=max_epochs)
 
 
 def test_empty_documents_and_terms_never_seen():
@@ -354,6 +355,56 @@ def test_wrong_counts_are_refused(x, message):
     for use in (model.encode, model.fit):
         with pytest.raises(ValueError, match=message):
             use(x)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"tokens": torch.ones(2, 3).long()}, "the batch has tokens, but no counts"),
+        ({"counts": torch.ones(2, 3)}, "the batch has counts, but no tokens"),
+        ({"tokens": torch.ones(2, 3).long(), "counts": torch.ones(2, 4)}, r"\(B, T\) both"),
+        ({"tokens": torch.ones(2, 3).long(), "counts": -torch.ones(2, 3)}, "at least 0"),
+        ({"tokens": torch.ones(2, 3).long(), "counts": torch.ones(2, 3) / 0}, "finite"),
+    ],
+)
+def test_wrong_batches_are_refused(batch, message):
+    model = LDA(30, 4)
+    for use in (model.encode, model.fit, model.loss, model.expectation):
+        with pytest.raises(ValueError, match=message):
+            use(batch)
+
+
+def test_a_batch_and_fractions_of_words_will_do():
+    data = drawn()
+    batch = next(iter(data.test_dataloader()))
+    model = small().fit(batch, max_epochs=3)
+    x = dense(batch, 30)
+    assert torch.equal(model.encode(batch), model.encode(x))
+    torch.testing.assert_close(model.concentrations, small_like(x, 3).concentrations)
+    # ever less of a word is ever nearer to none
+    gammas = [model.posterior(x / n).concentration for n in (1, 10, 1e6)]
+    for gamma, n in zip(gammas, (1, 10, 1e6), strict=True):
+        torch.testing.assert_close((gamma - model.alpha).sum(1), x.sum(1).double() / n)
+
+
+def test_the_constructor_draws_nothing():
+    state = torch.get_rng_state()
+    with torch.device("meta"):
+        assert LDA(30, 4).concentrations.is_meta
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("documents", [8, 2000])
+def test_topics_start_from_documents(documents):
+    x = torch.zeros(documents, 30)
+    x[torch.arange(documents), torch.arange(documents) % 30] = 50.0
+    model = LDA(30, 4)
+    model._data_size = documents
+    with torch.no_grad():
+        model.start([model.as_batch(part) for part in x.split(500)])
+    words = float((model.concentrations.detach() - 1).sum())  # Gamma(100, 100) has mean 1
+    used = min(documents, 4 * DOCUMENTS)
+    assert words / 50 == pytest.approx(used, abs=4 * math.sqrt(used) + 1)
 
 
 @pytest.mark.parametrize("token", [30, 10**6, -1])
@@ -440,6 +491,13 @@ def test_evaluate_measures_documents():
     assert found["nll"]["unit"] == "nats/document"
     assert found["nll"]["value"] < -found["elbo"]["value"]
     assert 0 < found["rate"]["value"] < found["distortion"]["value"]
+    batch = next(iter(drawn(batch_size=100).test_dataloader()))  # the halves are the same in it
+    observed, held_out = (dense(half, 30) for half in halves(batch, 0))
+    log_prob = held_out * (model.encode(observed) @ model.topics).log()
+    wanted = math.exp(-log_prob.sum() / held_out.sum())
+    assert found["perplexity"]["value"] == pytest.approx(wanted, rel=1e-5)
+    assert found["perplexity"]["count"] == 24
+    assert 0 < found["perplexity"]["standard_error"] < 0.2 * wanted
 
 
 def test_completion_predicts_better_than_the_corpus_alone():

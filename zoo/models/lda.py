@@ -46,7 +46,7 @@ Counts = Tensor | ArrayLike | Mapping[str, Tensor]
 """Counts of documents: (B, V), dense or a SciPy sparse matrix; or a batch's `tokens` and `counts`,
 (B, T) each."""
 
-DOCUMENTS = 5  # that a topic starts from, on average
+DOCUMENTS = 5  # that a topic starts from
 
 
 class LDA(EMModel):
@@ -261,7 +261,7 @@ class LDA(EMModel):
         return {"perplexity": (self.completion(observed, held_out), held_out["counts"].sum(1))}
 
     def start(self, batches: Iterable[Batch]) -> None:
-        """Give each topic the words of some documents, drawn at random, and a few of every term.
+        """Give each topic the words of DOCUMENTS documents, drawn at random, and one of every term.
 
         Topics that differ from the start are told apart sooner than those that Hoffman et al. 2010
         draw, Gamma(100, 100), which are what the words are added to.
@@ -269,15 +269,16 @@ class LDA(EMModel):
         assert self._data_size is not None  # while it trains it is known
         (topics,) = self.latent_shape
         self.concentrations.copy_(Gamma(100.0, 100.0).sample(self.concentrations.shape))
-        groups = max(topics, self._data_size // DOCUMENTS)  # those past the topics go to none
+        places, seen = torch.randperm(self._data_size), 0
         for batch in batches:
             self._check(batch)
             tokens, counts = batch["tokens"], batch["counts"]
-            topic = torch.randint(groups, (len(tokens),)).to(tokens.device)
-            chosen = topic < topics
+            place = places[seen : seen + len(tokens)].to(tokens.device)
+            seen += len(tokens)
+            chosen = place < DOCUMENTS * topics  # as many for each topic, which matters
             terms, counts = tokens[chosen], counts[chosen].to(self.concentrations)
-            place = terms, topic[chosen][:, None].expand_as(terms)
-            self.concentrations.index_put_(place, counts, accumulate=True)
+            at = terms, (place[chosen] % topics)[:, None].expand_as(terms)
+            self.concentrations.index_put_(at, counts, accumulate=True)
 
     def expectation(self, batch: Batch) -> Statistics:
         """Expected counts of terms and topics, (V, K), and the documents' bounds."""

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from zoo.errors import ZooError
-from zoo.plots import grid, save_grid
+from zoo.plots import grid, save_grid, signed
 
 
 def read(path):
@@ -87,3 +87,9 @@ def test_unwritable_place_is_one_sentence(tmp_path):
     with pytest.raises(ZooError, match=r"cannot write .*grid\.png"):
         save_grid(torch.zeros(1, 1, 2, 2), tmp_path / "file" / "grid.png")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_signed_values_lie_about_grey():
+    values = torch.tensor([[-2.0, 0.0, 1.0], [0.0, 0.0, 0.0]]).reshape(2, 1, 1, 3)
+    expected = torch.tensor([[0.0, 0.5, 0.75], [0.5, 0.5, 0.5]]).reshape(2, 1, 1, 3)
+    assert torch.equal(signed(values), expected)

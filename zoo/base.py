@@ -84,8 +84,8 @@ class LatentVariableModel(LightningModule, ABC):
         """What training minimises under "loss", and the named terms it is made of; scalars."""
 
     def inputs(self, batch: Batch) -> Any:
-        """What the verbs take as x, out of a batch of a DataModule."""
-        return batch["image"]
+        """What the verbs take as x, out of a batch: images under "image", vectors under "x"."""
+        return batch["image" if len(self.x_shape) == 3 else "x"]
 
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """What can be scored of a batch that is labelled, such as the accuracy of tags.

@@ -1,5 +1,6 @@
 """Checks of what users hand to the verbs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -23,6 +24,16 @@ def check_choice(literal: Any, **values: str) -> None:
             raise ValueError(f"{name} cannot be {value!r}; {nearest(value, get_args(literal))}")
 
 
+def check_latent_dim(latent_dim: int, x_shape: Sequence[int]) -> None:
+    """Raise ValueError unless a code has fewer numbers than a datum, and each has one at least."""
+    check_at_least(1, latent_dim=latent_dim, **{f"x_shape[{i}]": n for i, n in enumerate(x_shape)})
+    if latent_dim >= math.prod(x_shape):
+        raise ValueError(
+            f"latent_dim is {latent_dim}, but must be less than the {math.prod(x_shape)} numbers "
+            "in a datum."
+        )
+
+
 def check_image_shape(x_shape: Sequence[int]) -> None:
     """Raise ValueError unless `x_shape` is (C, H, W), all positive."""
     if len(x_shape) != 3 or min(x_shape) < 1:
@@ -41,18 +52,20 @@ def check_shape(name: str, x: Tensor, shape: Sequence[int]) -> None:
         )
 
 
-def check_images(x: Tensor, x_shape: Sequence[int]) -> None:
+def check_images(x: Tensor, x_shape: Sequence[int], missing: bool = False) -> None:
     """Raise ValueError unless `x` is a batch of float images of `x_shape` with values in [0, 1].
 
     Args:
         x: Images of shape (B, C, H, W).
         x_shape: The model's (C, H, W).
+        missing: Whether a NaN is allowed, for a pixel that was not seen.
     """
     check_shape("image", x, x_shape)
     if not x.is_floating_point():
         raise ValueError(f"image has dtype {x.dtype}; divide by 255 to get floats in [0, 1].")
     if x.numel():
-        low, high = torch.aminmax(x.detach())
+        values = x.detach()
+        low, high = torch.aminmax(values.nan_to_num(0, math.inf, -math.inf) if missing else values)
         if not (low >= 0 and high <= 1):  # also catches NaN
             raise ValueError(
                 f"image has values in [{low:.3g}, {high:.3g}], but images are in [0, 1]; "
@@ -105,3 +118,12 @@ def check_finite(name: str, x: Tensor) -> None:
         raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
     if not x.isfinite().all():
         raise ValueError(f"{name} has NaN or infinite values; remove or replace them.")
+
+
+def check_seen(name: str, x: Tensor, shape: Sequence[int]) -> None:
+    """Raise ValueError unless `x` has finite floats, or NaNs for what was not seen: (B, *shape)."""
+    check_shape(name, x, shape)
+    if not x.is_floating_point():
+        raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
+    if x.isinf().any():
+        raise ValueError(f"{name} has infinite values; a NaN would mark one as missing.")

@@ -14,19 +14,23 @@ $$\bar s \leftarrow (1 - \eta_t) \, \bar s + \eta_t \, S_t / |B_t|, \qquad
   \eta_t = (t + t_0)^{-\kappa}, \quad \kappa \in (1/2, 1].$$
 """
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
+from zoo.checks import check_shape
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
-log p(x), or of its bound, under the parameters that the E-step had."""
+log p(x), or of its bound, under the parameters that the E-step had; of a family of one pass, under
+those that `maximization` found, which puts it there."""
 
 
 class EMModel(LatentVariableModel, ABC):
@@ -34,6 +38,9 @@ class EMModel(LatentVariableModel, ABC):
 
     A family gives the two steps, and a start if it depends on data.
     """
+
+    one_pass: bool = False
+    """Whether the E-step is the same under any parameters, so that one M-step is the last."""
 
     kappa: float | None = None
     """Exponent of the step size of stepwise EM; None for full batches."""
@@ -110,8 +117,12 @@ class EMModel(LatentVariableModel, ABC):
             # Before the validation of this epoch, which on_train_epoch_end would come after.
             if self.trainer.is_last_batch:
                 total = self._summed(self._statistics)
-                self._log_likelihood(total)
-                self._maximization(total)
+                if self.one_pass:
+                    self._maximization(total)
+                    self._log_likelihood(total)
+                else:
+                    self._log_likelihood(total)
+                    self._maximization(total)
                 self._statistics = {}
         # Lightning counts the steps of optimisers, and where there are none it saves no checkpoint.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -165,7 +176,8 @@ class EMModel(LatentVariableModel, ABC):
 
     history: tuple[float, ...] = ()
     """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
-    log-likelihood, and the share of the log-prior."""
+    log-likelihood, and the share of the log-prior. In a family of one pass, what its M-step came
+    to, and before that how it rose, if it took steps."""
 
     def fit(
         self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
@@ -174,7 +186,7 @@ class EMModel(LatentVariableModel, ABC):
 
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
-            max_epochs: Number of EM iterations at the most.
+            max_epochs: Number of EM iterations at the most; a family of one pass takes one.
             tol: Stop when an iteration raises `history` by less, in nats per datum.
             batch_size: Data per E-step, to bound the memory; by default all.
 
@@ -189,7 +201,7 @@ class EMModel(LatentVariableModel, ABC):
         size = n if batch_size is None else batch_size
         self._data_size = n
         with torch.no_grad():
-            if not self.started:
+            if self.one_pass or not self.started:
                 self.start(_parts(batch, size))
                 self.started.fill_(True)
             self.history = ()
@@ -197,12 +209,38 @@ class EMModel(LatentVariableModel, ABC):
                 total: Statistics = {}
                 for part in _parts(batch, size):
                     _add(total, self._expectation(part))
+                if self.one_pass:
+                    self.maximization(total)
                 raised = total["log_likelihood"] + self.log_prior()
                 self.history += (float(raised / total["count"]),)
+                if self.one_pass:
+                    break
                 self.maximization(total)
                 if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
                     break
         return self.eval()
+
+
+def array_batch(data: Any, x_shape: Sequence[int]) -> Batch:
+    """A batch of an array (N, *x_shape), also one that is mapped into memory, which is not copied.
+
+    Args:
+        data: Of NumPy or torch.
+        x_shape: The model's: three numbers make images, any others vectors.
+
+    Raises:
+        ValueError: if it is empty, of another shape, or not of floats.
+    """
+    if not isinstance(data, Tensor):
+        with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
+            warnings.simplefilter("ignore", UserWarning)
+            data = torch.from_numpy(np.asarray(data))
+    check_shape("data", data, x_shape)
+    if len(data) == 0 or not data.is_floating_point():
+        raise ValueError(
+            f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
+        )
+    return {"image" if len(x_shape) == 3 else "x": data}
 
 
 def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:

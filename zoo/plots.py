@@ -31,6 +31,16 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
     return torch.nn.functional.pad(page, (gap, 0, gap, 0), value=0.5)
 
 
+def signed(values: Tensor) -> Tensor:
+    """Images of any values as images in [0, 1]: zero is grey, the largest magnitude of each an end.
+
+    Args:
+        values: (N, C, H, W).
+    """
+    most = values.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    return 0.5 + 0.5 * values / most
+
+
 def heatmap(values: Tensor, rows: Sequence[str], columns: Sequence[str], label: str) -> Tensor:
     """Draw a matrix with names at its sides.
 

@@ -23,11 +23,9 @@ is followed by a short run of EM on the sample, and the one with the highest lik
 """
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
@@ -35,10 +33,10 @@ from torch.distributions import Categorical, Distribution
 from zoo.base import Batch
 from zoo.checks import check_at_least, check_choice, check_images, check_shape
 from zoo.distributions import Subspace, SubspaceGaussian
-from zoo.em import EMModel, Statistics
-from zoo.inference import mixtures
+from zoo.em import EMModel, Statistics, array_batch
+from zoo.inference import mixtures, streams
 from zoo.inference.mixtures import Covariance
-from zoo.inference.streams import Moments, UniformSample, principal_components
+from zoo.inference.streams import UniformSample
 
 SAMPLE = 2**14
 """Data that a start is found on, at the most; fewer where they have over a thousand numbers."""
@@ -183,10 +181,6 @@ class GMM(EMModel):
         """The mean negative log-likelihood, in nats per datum."""
         log_likelihood = self.log_prob(self.inputs(batch)).mean()
         return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
-
-    def inputs(self, batch: Batch) -> Any:
-        """Images under "image", vectors under "x"."""
-        return batch[self._key]
 
     @property
     def _of_images(self) -> bool:
@@ -343,7 +337,8 @@ class GMM(EMModel):
     def _first_pass(self, batches: Iterable[Batch]) -> Tensor:
         """Set the offset and the subspace; return a uniform sample of the data, (n, D)."""
         size = self.offset.numel()
-        moments = Moments(size, self.pca is not None, self.offset.device)
+        sums: Statistics = {}
+        count = 0
         sample = UniformSample(max(self.components, min(SAMPLE, 2**24 // size)))
         for batch in batches:
             x = self.inputs(batch)
@@ -354,37 +349,28 @@ class GMM(EMModel):
                 flat = part.flatten(1).to(self.offset)
                 wrong = flat.isfinite().all(1).logical_not()
                 if wrong.any():
-                    where = moments.count + int(wrong.nonzero()[0])
+                    where = count + int(wrong.nonzero()[0])
                     raise ValueError(f"datum {where} holds NaN or infinity; remove it.")
-                moments.update(flat)
+                if not sums:
+                    self.offset.copy_(flat.mean(0))
+                new = streams.sums(flat, self.offset, products=self.pca is not None)
+                sums = {name: sums[name] + s if sums else s for name, s in new.items()}
+                count += len(flat)
                 sample.update(flat)
-        if moments.count < self.components:
+        if count < self.components:
             raise ValueError(
-                f"components is {self.components}, but there are {moments.count} data to start "
-                "from; give more data, or ask for fewer components."
+                f"components is {self.components}, but there are {count} data to start from; "
+                "give more data, or ask for fewer components."
             )
-        self.offset.copy_(moments.mean())
+        self.offset.copy_(streams.mean(sums, self.offset))
         if self.pca is not None:
             assert self.basis is not None
             assert self.noise is not None
-            basis, noise = principal_components(moments.covariance(), self.pca)
+            basis, _, noise = streams.principal_components(streams.covariance(sums), self.pca)
             self.basis.copy_(basis)
             self.noise.copy_(noise + self.floor)
         return sample.data()
 
     def as_batch(self, data: Any) -> Batch:
-        """An array (N, *x_shape), also one that is mapped into memory, which is not copied.
-
-        Raises:
-            ValueError: if it is empty, of another shape, or not of floats.
-        """
-        if not isinstance(data, Tensor):
-            with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
-                warnings.simplefilter("ignore", UserWarning)
-                data = torch.from_numpy(np.asarray(data))
-        check_shape("data", data, self.x_shape)
-        if len(data) == 0 or not data.is_floating_point():
-            raise ValueError(
-                f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
-            )
-        return {self._key: data}
+        """Images or vectors (N, *x_shape), of NumPy or torch."""
+        return array_batch(data, self.x_shape)

@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.base import Batch, LatentVariableModel
 from zoo.checks import check_images, check_shape
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
-from zoo.metrics import ActiveUnits
+from zoo.metrics import ActiveUnits, perplexity
 
 
 class LogLikelihood(NamedTuple):
@@ -43,7 +43,8 @@ def log_likelihood(
         NotImplementedError: if the model has neither.
         ValueError: if a count is not positive.
     """
-    check_images(x, model.x_shape)
+    if model.datum == "image":
+        check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
         value = model.log_prob(x)
@@ -163,10 +164,10 @@ def evaluate(
     With it goes what `scores` counts, which is all that is measured of a classifier.
 
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
-    ELBO, its rate and distortion, and the active units. Two errors go with each mean:
-    `standard_error` is that over data, so how far another test set would be off (None where there
-    is one datum), and `monte_carlo_error` that over the draws of z, so how far the same data would
-    be off with another seed.
+    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
+    errors go with each mean: `standard_error` is that over data, so how far another test set would
+    be off (None where there is one datum), and `monte_carlo_error` that over the draws of z, so how
+    far the same data would be off with another seed.
 
     Args:
         model: The model, on the device where it is to be measured.
@@ -229,9 +230,11 @@ def _bounds(
     }
     columns: dict[str, list[Tensor]] = {name: [] for name in kinds}  # of (B,), nats
     noise: dict[str, list[Tensor]] = {name: [] for name in kinds}  # squared Monte Carlo errors
+    predicted: dict[str, list[tuple[Tensor, Tensor]]] = {}
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
     for batch in batches:
-        x = model.inputs(_to(batch, model.device))
+        batch = _to(batch, model.device)
+        x = model.inputs(batch)
         draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
         for name, term in terms.items():  # (DRAWS, B)
@@ -241,6 +244,8 @@ def _bounds(
         columns["nll"].append(-bound.value)
         noise["nll"].append(bound.standard_error.square())
         units.update(model.posterior(x).mean.flatten(1))
+        for name, prediction in model.predictions(batch).items():
+            predicted.setdefault(name, []).append(prediction)
     unit = f"nats/{model.datum}"
     metrics = [
         _mean(name, torch.cat(columns[name]), torch.cat(noise[name]), unit, kind)
@@ -256,7 +261,7 @@ def _bounds(
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],
     }
-    return [*metrics, active]
+    return [*metrics, active, *(_perplexity(name, parts) for name, parts in predicted.items())]
 
 
 def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str) -> dict[str, Any]:
@@ -303,6 +308,26 @@ def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
         "standard_error": round(error.item(), 4),
         "monte_carlo_error": 0.0,
         "count": len(of),
+    }
+
+
+def _perplexity(name: str, parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """A metric of how well parts of data are predicted.
+
+    Args:
+        name: Of the metric.
+        parts: Nats and numbers of items, (B,) each, a pair a batch.
+    """
+    log_prob, items = (torch.cat(column) for column in zip(*parts, strict=True))
+    found = perplexity(log_prob, items)
+    return {
+        "name": name,
+        "value": round(found.value, 4),
+        "unit": "equally likely items",
+        "kind": f"exp(-log p an item), {int(items.sum()):,} items given the rest of their data",
+        "standard_error": None if found.standard_error is None else round(found.standard_error, 4),
+        "monte_carlo_error": 0.0,
+        "count": len(items),
     }
 
 

@@ -171,6 +171,25 @@ class FactorImages(DataModule, ABC):
         second[:, column] = first[:, column]
         return first, second
 
+    def sample_groups(
+        self, n: int, size: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw groups that each agree on one factor, drawn too, and are independent in the others.
+
+        Args:
+            n: How many groups.
+            size: How many combinations in each.
+            generator: Source of the draw, on the CPU; torch's global generator when None.
+
+        Returns:
+            The factors, int64 (n, size, F), and the column that each group agrees on, int64 (n,).
+        """
+        factors = self.sample_factors(n * size, generator).view(n, size, -1)
+        fixed = torch.randint(len(self.factor_sizes), (n,), generator=generator)
+        group = torch.arange(n)
+        factors[group, :, fixed] = factors[group, :1, fixed]
+        return factors, fixed
+
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `row` int64 (N,), in a random order."""
         parts = split_indices(self.n, self.val_size, self.test_size, self.seed)

@@ -125,6 +125,16 @@ def test_the_readmes_code_runs():
         exec(compile(block, "README.md", "exec"), {})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
+def test_the_code_of_the_pages_runs(path):
+    namespace = {}  # a page is read from its top
+    blocks = python_blocks(path.read_text(encoding="utf-8"))
+    assert blocks
+    for block in blocks:
+        exec(compile(block, path.name, "exec"), namespace)
+
+
 def test_sizes():
     sizes = {p: p.stat().st_size for p in catalog.CARDS.rglob("*") if p.is_file()}
     assert all(size <= 16 * MIB for size in sizes.values())

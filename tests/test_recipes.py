@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 
 import recipes
 import zoo
+from datamodules import FakeFaces
 from zoo import fit
 from zoo.models import VAE
 
@@ -63,6 +64,11 @@ def train(name, start, monkeypatch):
     recipe, watch = read(name), Watch()
     model = [f"--model.name={start}"] if is_finetune(recipe) else []
     recipe["data"] = made(recipe)
+    if (
+        recipe["data"]["class_path"] == "FakeFaces"
+        and recipe["model"]["class_path"] == "Classifier"
+    ):
+        recipe["model"]["init_args"]["labels"] = list(FakeFaces().attribute_names)
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     defaults = fit.ZooCLI.instantiate_trainer
     monkeypatch.setattr(
@@ -78,10 +84,14 @@ def made(recipe):
     model, own = recipe["model"].get("init_args", {}), recipe["data"]
     if own["class_path"] == "IceCream":
         return own
-    few = {"n": 32, "batch_size": 16}
+    few = {"n": 128, "batch_size": 16}  # at least as many as a mixture has components
+    if own["class_path"] == "BagOfWords":
+        return {"class_path": "FakeBagOfWords", "init_args": {"words": model["terms"], **few}}
     if own["class_path"] == "TaggedText":
         sizes = {"words": model["symbols"], "states": model["states"]}
         return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}
+    if own["class_path"] == "CelebA":
+        return {"class_path": "FakeFaces", "init_args": few}
     shape = [1, 28, 28] if is_finetune(recipe) else model["x_shape"]
     return {"class_path": "FakeImages", "init_args": {"x_shape": shape, **few}}
 

@@ -27,7 +27,16 @@ from zoo.errors import ZooError, brief, nearest, shown
 
 Batch = Mapping[str, Any]
 
-_OPTIONAL = ("prior", "posterior", "likelihood", "encode", "decode", "log_prob")
+_VERBS = (
+    "sample",
+    "prior",
+    "posterior",
+    "likelihood",
+    "encode",
+    "decode",
+    "log_prob",
+    "classify",
+)
 
 
 class LatentVariableModel(LightningModule, ABC):
@@ -95,9 +104,17 @@ class LatentVariableModel(LightningModule, ABC):
         """
         return {}
 
-    @abstractmethod
+    def predictions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """How well a part of each datum is predicted from the rest, such as half of a document.
+
+        Returns:
+            By name, the log-probability of the part, in nats, and how many items it has, (B,) each.
+        """
+        return {}
+
     def sample(self, n: int) -> Tensor:
         """Draw n data from p(x), shape (n, *x_shape); `torch.manual_seed` governs the draw."""
+        self._lacks("sample")
 
     def prior(self) -> Distribution:
         """p(z): batch shape (), event shape `latent_shape`."""
@@ -123,6 +140,10 @@ class LatentVariableModel(LightningModule, ABC):
         """Log p(x) in nats, where it can be had exactly: (B, *x_shape) to (B,)."""
         self._lacks("log_prob")
 
+    def classify(self, x: Tensor) -> Tensor:
+        """p(y | x) of each of K labels y: (B, *x_shape) to (B, K)."""
+        self._lacks("classify")
+
     def reconstruct(self, x: Tensor) -> Tensor:
         """`decode(encode(x))`: (B, *x_shape) to (B, *x_shape)."""
         return self.decode(self.encode(x))
@@ -147,7 +168,7 @@ class LatentVariableModel(LightningModule, ABC):
         family = type(self)
         has = [
             v
-            for v in ("sample", *_OPTIONAL)
+            for v in _VERBS
             if getattr(family, v) is not getattr(LatentVariableModel, v) and v not in self.lacks
         ]
         return (*has, *(("reconstruct",) if {"encode", "decode"} <= {*has} else ()))
@@ -371,22 +392,26 @@ class LatentVariableModel(LightningModule, ABC):
         """A few inputs and what this model gives for them, to be compared after a download.
 
         Args:
-            x: Inputs of shape (B, *x_shape); by default four samples of the model's own.
+            x: Inputs of shape (B, *x_shape); by default four samples of the model's own, or of
+                uniform noise where it draws none.
         """
         training = self.training
         self.eval()
+        has = self.verbs()
         if x is None:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                x = self.sample(4)
+                shape = (4, *self.x_shape)
+                x = self.sample(4) if "sample" in has else torch.rand(shape, device=self.device)
         outputs = {"x": x}
-        has = self.verbs()
         if "encode" in has:
             outputs["encode"] = self.encode(x)
         if "reconstruct" in has:
             outputs["reconstruct"] = self.reconstruct(x)
         if "log_prob" in has:
             outputs["log_prob"] = self.log_prob(x)
+        if "classify" in has:
+            outputs["classify"] = self.classify(x)
         self.train(training)
         return outputs
 

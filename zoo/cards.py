@@ -60,6 +60,13 @@ _DATA = {
     "IceCream": _DataSet(
         "How many ice creams somebody ate on each of 33 days (Eisner 2002).", None, "one diary"
     ),
+    "CelebA": _DataSet(
+        "CelebA (Liu et al. 2015), aligned and cropped faces of celebrities with 40 attributes; "
+        "for non-commercial research alone.",
+        None,
+        "faces of celebrities before 2015, which are no sample of people, and labels that "
+        "annotators gave by impression",
+    ),
     "FakeImages": _DataSet("Drawn shapes, made by the program.", None, "drawn stars, for tests"),
 }
 
@@ -235,13 +242,18 @@ def _gallery(folder: Path, captions: Mapping[str, str]) -> list[str]:
 def _usage(facts: Mapping[str, Any]) -> str:
     """Lines of code that use the verbs that the family has."""
     verbs, image = facts.get("verbs", ()), facts.get("datum", "image") == "image"
-    lines = ["x = model.sample(16)" + "  # images in [0, 1]" * image]
+    if "sample" in verbs:
+        lines = ["x = model.sample(16)" + "  # images in [0, 1]" * image]
+    else:
+        lines = ["import torch\n", "x = torch.rand(16, *model.x_shape)  # images in [0, 1]"]
     if "encode" in verbs:
         lines.append("z = model.encode(x)")
     if "log_prob" in verbs:
         lines.append("log_p = model.log_prob(x)  # nats, exactly")
     elif {"prior", "posterior", "likelihood"} <= {*verbs}:
         lines.append("log_p = zoo.log_likelihood(model, x, samples=10)  # nats, a lower bound")
+    if "classify" in verbs:
+        lines.append("p = model.classify(x)  # of each of model.labels")
     return "".join(line + "\n" for line in lines)
 
 

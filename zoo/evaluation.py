@@ -9,8 +9,8 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checks import check_images, check_shape
-from zoo.inference import elbo, importance_weighted_bound
-from zoo.metrics import ActiveUnits
+from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
+from zoo.metrics import ActiveUnits, perplexity
 
 
 class LogLikelihood(NamedTuple):
@@ -22,22 +22,29 @@ class LogLikelihood(NamedTuple):
 
 
 @torch.no_grad()
-def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) -> LogLikelihood:
-    """Measure log p(x) with the sharpest estimator that the model allows.
+def log_likelihood(
+    model: LatentVariableModel, x: Tensor, samples: int = 100, distributions: int = 1
+) -> LogLikelihood:
+    """Measure log p(x) with the sharpest estimator that the model and the budget allow.
 
     A model with `log_prob` gives the exact value. One with a posterior gives a lower bound in
     expectation: the importance-weighted bound, which is the ELBO at `samples=1` and tends to
-    log p(x) as they grow.
+    log p(x) as they grow; or annealed importance sampling, where q(z | x) is too far from the
+    posterior for that.
 
     Args:
         model: Any model of the zoo.
         x: Data of shape (B, *x_shape).
         samples: Importance samples per datum, where they are needed.
+        distributions: Steps over which each sample is annealed from q(z | x) to the posterior, by
+            Hamiltonian Monte Carlo; 1 is plain importance sampling.
 
     Raises:
         NotImplementedError: if the model has neither.
+        ValueError: if a count is not positive.
     """
-    check_images(x, model.x_shape)
+    if model.datum == "image":
+        check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
         value = model.log_prob(x)
@@ -47,7 +54,10 @@ def log_likelihood(model: LatentVariableModel, x: Tensor, samples: int = 100) ->
             f"{type(model).__name__} has no log-likelihood: it lacks log_prob, and the prior, "
             "posterior and likelihood that a bound needs."
         )
-    bound = importance_weighted_bound(model, x, samples)
+    if distributions == 1:
+        bound = importance_weighted_bound(model, x, samples)
+    else:
+        bound = annealed_importance_sampling(model, x, distributions, samples)
     return LogLikelihood(bound.value, "lower bound", bound.standard_error)
 
 
@@ -151,11 +161,13 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
+    With it goes what `scores` counts, which is all that is measured of a classifier.
+
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
-    ELBO, its rate and distortion, and the active units. Two errors go with each mean:
-    `standard_error` is that over data, so how far another test set would be off (None where there
-    is one datum), and `monte_carlo_error` that over the draws of z, so how far the same data would
-    be off with another seed.
+    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
+    errors go with each mean: `standard_error` is that over data, so how far another test set would
+    be off (None where there is one datum), and `monte_carlo_error` that over the draws of z, so how
+    far the same data would be off with another seed.
 
     Args:
         model: The model, on the device where it is to be measured.
@@ -167,10 +179,11 @@ def evaluate(
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
 
     Raises:
-        NotImplementedError: if the model has no likelihood.
+        NotImplementedError: if the model has no likelihood and is no classifier.
     """
     verbs = {*model.verbs()}
-    if "log_prob" not in verbs and not {"prior", "posterior", "likelihood"} <= verbs:
+    exact = bool({"log_prob", "classify"} & verbs)
+    if not exact and not {"prior", "posterior", "likelihood"} <= verbs:
         raise NotImplementedError(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
@@ -180,25 +193,26 @@ def evaluate(
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            if "log_prob" in verbs:
-                metrics = _exact(model, batches)
-            else:
-                metrics = _bounds(model, batches, samples)
+            metrics = _exact(model, batches) if exact else _bounds(model, batches, samples)
     finally:
         model.train(training)
     return [{**metric, "seed": seed} for metric in metrics]
 
 
 def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+    density = "log_prob" in model.verbs()
     values: list[Tensor] = []
     scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for batch in batches:
         batch = _to(batch, model.device)
-        values.append(-model.log_prob(model.inputs(batch)))
+        if density:
+            values.append(-model.log_prob(model.inputs(batch)))
         for name, score in model.scores(batch).items():
             scores.setdefault(name, []).append(score)
-    unit = f"nats/{model.datum}"
-    metrics = [_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)")]
+    metrics = []
+    if density:
+        unit = f"nats/{model.datum}"
+        metrics.append(_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)"))
     for name, parts in scores.items():
         right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
         metrics.append(_rate(name, right, of))
@@ -216,9 +230,11 @@ def _bounds(
     }
     columns: dict[str, list[Tensor]] = {name: [] for name in kinds}  # of (B,), nats
     noise: dict[str, list[Tensor]] = {name: [] for name in kinds}  # squared Monte Carlo errors
+    predicted: dict[str, list[tuple[Tensor, Tensor]]] = {}
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
     for batch in batches:
-        x = model.inputs(_to(batch, model.device))
+        batch = _to(batch, model.device)
+        x = model.inputs(batch)
         draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
         for name, term in terms.items():  # (DRAWS, B)
@@ -228,6 +244,8 @@ def _bounds(
         columns["nll"].append(-bound.value)
         noise["nll"].append(bound.standard_error.square())
         units.update(model.posterior(x).mean.flatten(1))
+        for name, prediction in model.predictions(batch).items():
+            predicted.setdefault(name, []).append(prediction)
     unit = f"nats/{model.datum}"
     metrics = [
         _mean(name, torch.cat(columns[name]), torch.cat(noise[name]), unit, kind)
@@ -243,7 +261,7 @@ def _bounds(
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],
     }
-    return [*metrics, active]
+    return [*metrics, active, *(_perplexity(name, parts) for name, parts in predicted.items())]
 
 
 def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str) -> dict[str, Any]:
@@ -290,6 +308,26 @@ def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
         "standard_error": round(error.item(), 4),
         "monte_carlo_error": 0.0,
         "count": len(of),
+    }
+
+
+def _perplexity(name: str, parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """A metric of how well parts of data are predicted.
+
+    Args:
+        name: Of the metric.
+        parts: Nats and numbers of items, (B,) each, a pair a batch.
+    """
+    log_prob, items = (torch.cat(column) for column in zip(*parts, strict=True))
+    found = perplexity(log_prob, items)
+    return {
+        "name": name,
+        "value": round(found.value, 4),
+        "unit": "equally likely items",
+        "kind": f"exp(-log p an item), {int(items.sum()):,} items given the rest of their data",
+        "standard_error": None if found.standard_error is None else round(found.standard_error, 4),
+        "monte_carlo_error": 0.0,
+        "count": len(items),
     }
 
 

@@ -15,13 +15,15 @@ ROW = 12
 
 
 def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> None:
-    """Write `samples.png`, or `samples.txt` of a model of other things than images.
+    """Write `samples.png`, or `samples.txt` of other things than images, if the model draws any.
 
     Args:
         model: The model.
         folder: Where to.
         seed: Of the draw.
     """
+    if "sample" not in model.verbs():
+        return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if model.datum == "image":

@@ -293,6 +293,22 @@ def test_drawn_factors():
         data.sample_pairs(2, "scal")
 
 
+def test_groups_agree_on_one_factor_that_is_drawn():
+    data, generator = Sprites(), torch.Generator().manual_seed(0)
+    factors, fixed = data.sample_groups(2000, 16, generator)
+    assert factors.shape == (2000, 16, 5)
+    alike = (factors == factors[:, :1]).all(1)  # (2000, 5)
+    assert alike[torch.arange(2000), fixed].all()
+    # of 16 shapes all are the same by chance with 3^-15, of others more rarely
+    assert alike.sum() == 2000
+    share = torch.bincount(fixed, minlength=5) / 2000
+    assert share.tolist() == pytest.approx([0.2] * 5, abs=4 * (0.2 * 0.8 / 2000) ** 0.5)
+    for column, size in enumerate(data.factor_sizes):
+        mean = factors[..., column].double().mean().item()
+        spread = size / 12**0.5  # a fixed factor counts as one draw a group
+        assert mean == pytest.approx((size - 1) / 2, abs=4 * spread / 2000**0.5)
+
+
 def test_examples_say_their_factors():
     data = loaded(ColouredSprites(train_size=100))
     examples = data.examples(5)

@@ -7,7 +7,14 @@ import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 import zoo
-from zoo.inference import elbo, importance_weighted_bound
+from zoo.inference import (
+    annealed_importance_sampling,
+    effective_sample_size,
+    elbo,
+    hmc,
+    importance_weighted_bound,
+)
+from zoo.inference.bounds import log_joint
 from zoo.models import VAE
 
 
@@ -120,6 +127,30 @@ def test_bounds_rise_with_k_and_stay_below_log_p(one_dimensional):
     # many samples: the bound meets the integral
     exact = importance_weighted_bound(vae, x, 400_000, chunk=200_000)
     assert ((exact.value - log_p).abs() < 5 * exact.standard_error + 1e-9).all()
+
+
+def test_annealing_meets_the_integral(one_dimensional):
+    vae, x, log_p = one_dimensional
+    for start in ("prior", "posterior"):
+        found = annealed_importance_sampling(vae, x, 60, 100, start)
+        assert found.standard_error.max() < 0.2
+        assert ((found.value - log_p).abs() < 4.5 * found.standard_error).all()
+    assert all(parameter.grad is None for parameter in vae.parameters())
+
+
+def test_hamiltonian_draws_have_the_moments_of_the_integral(one_dimensional):
+    vae, x, log_p = one_dimensional
+    z = torch.linspace(-12, 12, 4001, dtype=torch.float64).reshape(-1, 1, 1).expand(-1, 6, 1)
+    with torch.no_grad():
+        density = (log_joint(vae, x, z) - log_p).exp() * 24 / 4000  # (Z, B)
+    found = hmc(vae, x, draws=200, chains=40, warmup=100)
+    for power in (1, 2):
+        expected = (density * z[..., 0] ** power).sum(0)
+        spread = ((density * z[..., 0] ** (2 * power)).sum(0) - expected**2).sqrt()
+        draws = found.z[..., 0] ** power  # (S, C, B)
+        error = spread / effective_sample_size(draws).sqrt()
+        assert error.max() < 0.2
+        assert ((draws.mean((0, 1)) - expected).abs() < 4.5 * error).all()
 
 
 def test_elbo_is_the_bound_with_one_sample(one_dimensional):

@@ -33,7 +33,31 @@ class Bound(NamedTuple):
     standard_error: Tensor
 
 
-def elbo(model: Inferable, x: Tensor) -> tuple[Tensor, Tensor]:
+def log_joint(model: Inferable, x: Tensor, z: Tensor) -> Tensor:
+    """Log p(x, z) in nats for C codes of each datum, (C, B) float64.
+
+    Args:
+        model: Model with `prior` and `likelihood`.
+        x: Data of shape (B, ...).
+        z: Codes of shape (C, B, *latent_shape).
+    """
+    copies = x.expand(len(z), *x.shape).flatten(0, 1)  # (C B, ...)
+    log_likelihood = model.likelihood(z.flatten(0, 1)).log_prob(copies)  # (C B,)
+    return log_likelihood.reshape(len(z), len(x)).double() + model.prior().log_prob(z).double()
+
+
+def log_mean(log_w: Tensor) -> Bound:
+    """Log of the mean of k weights, given their logarithms (k, B), with its error."""
+    return _log_mean(log_w.logsumexp(0), (2 * log_w).logsumexp(0), len(log_w))
+
+
+def _log_mean(log_sum: Tensor, log_sum_squares: Tensor, k: int) -> Bound:
+    # k sum w^2 / (sum w)^2 is at least 1; rounding may put it just below.
+    spread = (math.log(k) + log_sum_squares - 2 * log_sum).exp() - 1
+    return Bound(log_sum - math.log(k), (spread.clamp(min=0) / k).sqrt())
+
+
+def elbo(model: Inferable, x: Tensor, q: Distribution | None = None) -> tuple[Tensor, Tensor]:
     """Distortion and rate from one posterior draw, (B,) each in nats; the ELBO is minus their sum.
 
     The rate is KL(q || p) where torch has its closed form, else log q(z) - log p(z) at the draw.
@@ -41,8 +65,9 @@ def elbo(model: Inferable, x: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
         x: Data of shape (B, ...).
+        q: Approximate posterior with batch shape (B,); by default the model's.
     """
-    q = model.posterior(x)
+    q = model.posterior(x) if q is None else q
     z = q.rsample()
     return -model.likelihood(z).log_prob(x), divergence(q, model.prior(), z)
 
@@ -68,7 +93,8 @@ def importance_weighted_bound(
     r"""Estimate $\mathcal L_k$ for each x, in memory that does not grow with k.
 
     The standard error is that of $\log \frac 1k \sum_i w_i$ by the delta method,
-    $\sqrt{(k \sum w_i^2 / (\sum w_i)^2 - 1) / k}$.
+    $\sqrt{(k \sum w_i^2 / (\sum w_i)^2 - 1) / k}$. It is that of the bound, not the distance to
+    log p(x), and too small where k draws have missed the region that weighs most.
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
@@ -81,21 +107,14 @@ def importance_weighted_bound(
     """
     if samples < 1:
         raise ValueError(f"samples is {samples}, but at least one importance sample is needed.")
-    q, prior = model.posterior(x), model.prior()
+    q = model.posterior(x)
     batch = len(x)
     step = max(1, chunk // batch)
     log_sum = x.new_full((batch,), -math.inf, dtype=torch.float64)  # log sum_i w_i
     log_sum_squares = log_sum.clone()  # log sum_i w_i^2
     for start in range(0, samples, step):
-        n = min(step, samples - start)
-        z = q.sample((n,))  # (n, B, *latent_shape)
-        copies = x.expand(n, *x.shape).flatten(0, 1)
-        log_likelihood = model.likelihood(z.flatten(0, 1)).log_prob(copies)  # (n B,)
-        log_w = log_likelihood.reshape(n, batch).double()
-        log_w += prior.log_prob(z).double() - q.log_prob(z).double()  # (n, B)
+        z = q.sample((min(step, samples - start),))  # (n, B, *latent_shape)
+        log_w = log_joint(model, x, z) - q.log_prob(z).double()  # (n, B)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
-    # k sum w^2 / (sum w)^2 is at least 1; rounding may put it just below.
-    spread = (math.log(samples) + log_sum_squares - 2 * log_sum).exp() - 1
-    error = (spread.clamp(min=0) / samples).sqrt()
-    return Bound(log_sum - math.log(samples), error)
+    return _log_mean(log_sum, log_sum_squares, samples)

@@ -34,9 +34,8 @@ Covariance = Literal["full", "tied", "diag", "spherical"]
 EMPTY = 1e-8
 """A component that has less than this much of one datum keeps its mean and covariance."""
 
-_PART = (
-    2**18
-)  # numbers in the largest temporary: a megabyte or two, which a processor's cache holds
+# Numbers in the largest temporary: a megabyte or two, which a processor's cache holds.
+_PART = 2**18
 
 
 def _parts(x: Tensor, width: int) -> tuple[Tensor, ...]:

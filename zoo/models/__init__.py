@@ -1,11 +1,13 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
 from zoo.models.ae import AE as AE
+from zoo.models.classifier import Classifier as Classifier
 from zoo.models.factor_analysis import FactorAnalysis as FactorAnalysis
 from zoo.models.flow_vae import FlowVAE as FlowVAE
 from zoo.models.gmm import GMM as GMM
 from zoo.models.hmm import HMM as HMM
 from zoo.models.iwae import IWAE as IWAE
+from zoo.models.lda import LDA as LDA
 from zoo.models.ppca import PPCA as PPCA
 from zoo.models.vae import VAE as VAE
 from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
@@ -16,9 +18,11 @@ FAMILIES = (
     "GMM",
     "HMM",
     "IWAE",
+    "LDA",
     "PPCA",
     "VAE",
     "VQVAE",
+    "Classifier",
     "FactorAnalysis",
     "FlowVAE",
     "VampPriorVAE",

@@ -46,7 +46,7 @@ LLOYD_STEPS = 10
 SHORT_RUN = 10
 """EM iterations on the sample after which the starts are compared."""
 
-_PART = 2**18  # numbers of the data that are converted and projected at a time
+_PART = 2**19  # numbers of the data that are converted and projected at a time
 
 
 class GMM(EMModel):
@@ -82,6 +82,10 @@ class GMM(EMModel):
         "compares models of the same floor on the same data, and with no likelihood of binary "
         "pixels. Samples are clipped to [0, 1] and show the noise of a Gaussian."
     )
+
+    shows: ClassVar = {
+        "parameters.png": "The means of the components, at most 100, the most frequent first."
+    }
 
     def __init__(
         self,
@@ -146,11 +150,12 @@ class GMM(EMModel):
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B,) int64: batch shape (B,), event shape x_shape."""
         self._check_codes(z)
-        factors = self.factors[z] if self.covariance != "tied" else self.factors
         if self.covariance == "tied":
-            factors = factors.expand(len(z), -1, -1)
+            factors = self.factors.expand(len(z), -1, -1)
         elif self.covariance == "spherical":
-            factors = factors[:, None].expand(-1, self.means.shape[1])
+            factors = self.factors[z, None].expand(-1, self.means.shape[1])
+        else:
+            factors = self.factors[z]
         return SubspaceGaussian(self.means[z], factors, self._subspace, self.x_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -176,6 +181,13 @@ class GMM(EMModel):
         rows = max(1, _PART // self.means.shape[1] ** 2)  # each copies its component's factor
         parts = [self.likelihood(part).sample() for part in torch.split(z, rows)]
         return self._clipped(torch.cat(parts))
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The means of the components, where they are images."""
+        if not self._of_images:
+            return {}
+        heaviest = self.logits.argsort(descending=True)[:100]
+        return {"parameters.png": self.decode(heaviest)}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The mean negative log-likelihood, in nats per datum."""

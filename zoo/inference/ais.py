@@ -1,0 +1,180 @@
+r"""Annealed importance sampling (Neal 2001, https://arxiv.org/abs/physics/9803008).
+
+From $f_0$, which can be drawn from and is $q(z \mid x)$ or $p(z)$, a chain moves to
+$f_T = p(x, z)$ through $f_t = f_0^{1 - \beta_t} \, p(x, z)^{\beta_t}$ by transitions that leave
+$f_t$ invariant, here Hamiltonian Monte Carlo (Wu et al. 2017, https://arxiv.org/abs/1611.04273):
+
+$$w = \prod_{t=1}^T \frac{f_t(z_{t-1})}{f_{t-1}(z_{t-1})}, \qquad \mathbb E[w] = p(x), \qquad
+  \mathbb E \Big[ \log \frac 1k \sum_{i=1}^k w_i \Big] \le \log p(x).$$
+
+With T = 1 this is importance sampling. Run from $f_T$ to $f_0$, from an exact draw of
+$p(z \mid x)$, the same product is an unbiased estimate of $1 / p(x)$, and minus its logarithm an
+upper bound. Exact draws are there where x was simulated: draw $z \sim p(z)$, then
+$x \sim p(x \mid z)$. Both sides are bidirectional Monte Carlo (Grosse et al. 2015,
+https://arxiv.org/abs/1511.02543).
+
+$\beta_t$ is a sigmoid of t (there, section 6.2). Step sizes, one for each temperature and datum,
+are adapted in a run of their own: a chain whose steps depend on its past has biased weights.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from zoo.checks import check_at_least, check_choice
+from zoo.inference.bounds import Bound, Inferable, log_joint, log_mean
+from zoo.inference.hamiltonian import Density, adapted, state_at, transition
+
+Start = Literal["posterior", "prior"]
+
+TARGET = 0.65  # acceptance that step sizes aim at (Wu et al. 2017; Neal 2011, section 4.4)
+PILOT = 100  # temperatures at which step sizes are found; those that follow take the same
+CHUNK = 4096  # codes decoded at a time
+
+
+class Bracket(NamedTuple):
+    """A lower and an upper bound on log p(x), both in expectation."""
+
+    lower: Bound
+    upper: Bound
+
+
+class _Path(NamedTuple):
+    """The densities f_t between a start and p(x, z) of B data, and how to move at each.
+
+    Args:
+        start: f_0, batch shape (B,).
+        density: log f at an inverse temperature.
+        betas: beta_0 = 0, ..., beta_T = 1.
+        leapfrog_steps: Gradients per transition.
+    """
+
+    start: Distribution
+    density: Callable[[float], Density]
+    betas: list[float]
+    leapfrog_steps: int
+
+
+def annealed_importance_sampling(
+    model: Inferable,
+    x: Tensor,
+    distributions: int = 1000,
+    chains: int = 16,
+    start: Start = "posterior",
+    leapfrog_steps: int = 3,
+) -> Bound:
+    """Bound log p(x) from below, in expectation.
+
+    It takes chains x (distributions + 100) x (leapfrog_steps + 1) gradients of the decoder for each
+    datum. The error is that of the mean of the weights by the delta method.
+
+    Args:
+        model: Model with `prior` and `likelihood`, and `posterior` where chains start there.
+        x: Data of shape (B, ...).
+        distributions: Steps from the start to p(x, z), T.
+        chains: Chains per datum.
+        start: Whether chains start from q(z | x) or p(z).
+        leapfrog_steps: Gradients per transition.
+
+    Raises:
+        ValueError: if a count is not positive, or codes are not real numbers.
+    """
+    parts = []
+    for part in torch.split(x, max(1, CHUNK // max(1, chains))):
+        path = _path(model, part, distributions, chains, start, leapfrog_steps)
+        z = path.start.sample((chains,))
+        parts.append(log_mean(_anneal(path, _step_sizes(path, chains), z)))
+    return Bound(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def bidirectional_monte_carlo(
+    model: Inferable,
+    x: Tensor,
+    z: Tensor,
+    distributions: int = 1000,
+    chains: int = 16,
+    start: Start = "posterior",
+    leapfrog_steps: int = 3,
+) -> Bracket:
+    r"""Bound log p(x) from both sides, for x whose code has an exact draw from the posterior.
+
+    The chains of an upper bound all start at its one z, so their weights are not independent: its
+    stated error leaves out what another z would change. The spread over data does not.
+
+    Args:
+        model: Model with `prior` and `likelihood`, and `posterior` where chains start there.
+        x: Data of shape (B, ...).
+        z: Exact draws of p(z | x), (B, *latent_shape): those that x was simulated from.
+        distributions: Steps between the ends, T.
+        chains: Chains per datum in each direction.
+        start: The other end: q(z | x) or p(z).
+        leapfrog_steps: Gradients per transition.
+
+    Raises:
+        ValueError: if a count is not positive, or codes are not real numbers.
+    """
+    size = max(1, CHUNK // max(1, chains))
+    lower, upper = [], []
+    for part, code in zip(torch.split(x, size), torch.split(z, size), strict=True):
+        path = _path(model, part, distributions, chains, start, leapfrog_steps)
+        steps = _step_sizes(path, chains)
+        lower.append(log_mean(_anneal(path, steps, path.start.sample((chains,)))))
+        back = path._replace(betas=path.betas[::-1])
+        inverse = log_mean(_anneal(back, steps.flip(0), code.expand(chains, *code.shape)))
+        upper.append(Bound(-inverse.value, inverse.standard_error))
+    return Bracket(*(Bound(*map(torch.cat, zip(*side, strict=True))) for side in (lower, upper)))
+
+
+def _path(
+    model: Inferable, x: Tensor, distributions: int, chains: int, start: Start, leapfrog_steps: int
+) -> _Path:
+    check_at_least(1, distributions=distributions, chains=chains, leapfrog_steps=leapfrog_steps)
+    check_choice(Start, start=start)
+    with torch.no_grad():
+        first = model.posterior(x) if start == "posterior" else model.prior().expand((len(x),))
+
+    def density(beta: float) -> Density:
+        def log_f(z: Tensor) -> Tensor:
+            log_start = first.log_prob(z).double()
+            return log_start + beta * (log_joint(model, x, z) - log_start)
+
+        return log_f
+
+    t = torch.linspace(-4, 4, distributions + 1, dtype=torch.float64).sigmoid()
+    betas = (t - t[0]) / (t[-1] - t[0])
+    return _Path(first, density, betas.tolist(), leapfrog_steps)
+
+
+def _step_sizes(path: _Path, chains: int) -> Tensor:
+    """Epsilon at the inner temperatures, (T - 1, B): adapted along the way from the start."""
+    inner = path.betas[1:-1]
+    pilot = min(PILOT, len(inner))
+    step_size = path.start.mean.new_full(path.start.batch_shape, 0.5, dtype=torch.float64)
+    sizes = step_size.new_empty(pilot, *step_size.shape)
+    z, scale = path.start.sample((chains,)), path.start.stddev
+    for i in range(pilot):
+        density = path.density(inner[i * len(inner) // pilot])
+        state = state_at(density, z)
+        state, acceptance = transition(density, state, step_size, path.leapfrog_steps, scale)
+        z, step_size = state.z, adapted(step_size, acceptance, TARGET)
+        sizes[i] = step_size
+    return sizes[[t * pilot // len(inner) for t in range(len(inner))]]
+
+
+def _anneal(path: _Path, step_sizes: Tensor, z: Tensor) -> Tensor:
+    """Log w of chains that begin with codes z (C, B, ...) at the path's first beta, (C, B)."""
+    scale = path.start.stddev
+    with torch.no_grad():
+        log_w = -path.density(path.betas[0])(z)  # the log of the product, factor by factor
+    for beta, step_size in zip(path.betas[1:-1], step_sizes, strict=True):
+        density = path.density(beta)
+        state = state_at(density, z)
+        log_w += state.log_p
+        state, _ = transition(density, state, step_size, path.leapfrog_steps, scale)
+        z = state.z
+        log_w -= state.log_p
+    with torch.no_grad():
+        return log_w + path.density(path.betas[-1])(z)

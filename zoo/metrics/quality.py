@@ -1,0 +1,313 @@
+r"""How alike two sets of data are, real and generated, as the features of some network see them.
+
+Metrics take features, (B, D), of any network: an image's features are computed once, for all of
+them. A number means nothing without the name of the network and the sizes of both sets.
+"""
+
+from abc import ABC
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.utilities import dim_zero_cat
+
+from zoo.metrics.order import shuffled
+
+CHUNK = 1024  # rows whose distances to all others are held at a time
+
+
+class FrechetDistance(FrechetInceptionDistance):
+    r"""Fréchet distance of features (Heusel et al. 2017, https://arxiv.org/abs/1706.08500).
+
+    $$|\mu_r - \mu_g|^2 + \operatorname{tr}(\Sigma_r + \Sigma_g - 2 (\Sigma_r \Sigma_g)^{1/2}),$$
+
+    with means and covariances of both sets in float64, by torchmetrics. `update(features, real)`
+    adds features (B, D) of real or of generated data; `compute()` gives a scalar. It is biased: two
+    sets of n from one distribution are about $O(D / n)$ apart.
+
+    Args:
+        features: Number of features, D.
+    """
+
+    def __init__(self, features: int) -> None:
+        # What torchmetrics takes for images are the features already.
+        super().__init__(feature=nn.Identity(), normalize=True, input_img_size=(features,))  # type: ignore[arg-type]
+
+
+def kernel_distance(real: Tensor, generated: Tensor) -> Tensor:
+    r"""Unbiased squared maximum mean discrepancy (Gretton et al. 2012, lemma 6), a scalar.
+
+    Its kernel is that of the kernel inception distance, $k(x, y) = (x \cdot y / D + 1)^3$.
+
+    Args:
+        real: Features of shape (N, D), N at least 2.
+        generated: Features of shape (M, D), M at least 2.
+    """
+    x, y = real.double(), generated.double()
+
+    def k(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a: Tensor) -> Tensor:
+        kernel = k(a, a)
+        return (kernel.sum() - kernel.trace()) / (len(a) * (len(a) - 1))
+
+    return within(x) + within(y) - 2 * k(x, y).mean()
+
+
+class PrecisionRecallScores(NamedTuple):
+    """Shares of generated data that look real, and of real data that could be generated."""
+
+    precision: Tensor
+    recall: Tensor
+
+
+def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> PrecisionRecallScores:
+    """Improved precision and recall (Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991).
+
+    A set's manifold is the union of balls around its data, each as wide as the distance to the k-th
+    nearest of the others. Precision is the share of generated data in the manifold of the real
+    ones, recall the share of real data in that of the generated ones.
+
+    Args:
+        real: Features of shape (N, D), N above k.
+        generated: Features of shape (M, D), M above k.
+        k: Which neighbour's distance is the radius.
+    """
+    x, y = real.double(), generated.double()
+    return PrecisionRecallScores(
+        _times_covered(y, x, k).clamp(max=1).mean(), _times_covered(x, y, k).clamp(max=1).mean()
+    )
+
+
+class DensityCoverageScores(NamedTuple):
+    """How dense the real data are where data are generated, and how many of them are reached."""
+
+    density: Tensor
+    coverage: Tensor
+
+
+def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCoverageScores:
+    """Density and coverage (Naeem et al. 2020, https://arxiv.org/abs/2002.09797, eq. 3 and 4).
+
+    Density is in how many real data's balls a generated one is on average, over k: 1 for equal
+    distributions, and not bounded by it. Coverage is the share of real data with a generated one in
+    their ball.
+
+    Args:
+        real: Features of shape (N, D), N above k.
+        generated: Features of shape (M, D), M at least 1.
+        k: Which neighbour's distance is the radius of a real datum's ball.
+    """
+    x, y = real.double(), generated.double()
+    radius = _radii(x, k)
+    covered = [
+        (_squared_distances(rows, y) <= r[:, None]).any(1)
+        for rows, r in zip(torch.split(x, CHUNK), torch.split(radius, CHUNK), strict=True)
+    ]
+    return DensityCoverageScores(
+        _times_covered(y, x, k).mean() / k, torch.cat(covered).double().mean()
+    )
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Between all rows of (N, D) and (M, D): (N, M)."""
+    squares = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+    return squares.clamp(min=0)
+
+
+def _radii(x: Tensor, k: int) -> Tensor:
+    """Squared distance of each row of (N, D) to its k-th nearest other, (N,)."""
+    if len(x) <= k:
+        raise ValueError(f"there are {len(x)} data, but a {k}-th neighbour needs at least {k + 1}.")
+    # each row is its own nearest
+    nearest = [
+        _squared_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in torch.split(x, CHUNK)
+    ]
+    return torch.cat(nearest)
+
+
+def _times_covered(x: Tensor, by: Tensor, k: int) -> Tensor:
+    """In how many balls of `by`, (M, D), each row of x, (N, D), is; float64 (N,)."""
+    radius = _radii(by, k)
+    counts = [(_squared_distances(rows, by) <= radius).sum(1) for rows in torch.split(x, CHUNK)]
+    return torch.cat(counts).double()
+
+
+# --- metrics that stream -------------------------------------------------------------------------
+
+
+class FeatureMetric(Metric, ABC):
+    """Keeps features of real and generated data. In a MetricCollection they are kept once."""
+
+    full_state_update = False
+    real: list[Tensor]
+    generated: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("real", [], dist_reduce_fx="cat")
+        self.add_state("generated", [], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Add features, floats (B, D).
+
+        Args:
+            features: What a network gives for data.
+            real: Whether these are real; else generated.
+        """
+        (self.real if real else self.generated).append(features.detach())
+
+    def both(self) -> tuple[Tensor, Tensor]:
+        """The features of real, (N, D), and of generated data, (M, D).
+
+        Raises:
+            ValueError: if there are none of one, or some are not finite.
+        """
+        for name, parts in (("real", self.real), ("generated", self.generated)):
+            if not len(parts) or not len(dim_zero_cat(parts)):
+                raise ValueError(f"there are no {name} data; update with real={name == 'real'}.")
+            if not dim_zero_cat(parts).isfinite().all():
+                raise ValueError(f"features of {name} data have NaN or infinite values.")
+        return dim_zero_cat(self.real), dim_zero_cat(self.generated)
+
+
+class KernelDistance(FeatureMetric):
+    """Kernel distance (KID; Bińkowski et al. 2018, https://arxiv.org/abs/1801.01401).
+
+    Both sets are cut into subsets that have no datum in common; the distance is the mean of theirs.
+    It is unbiased, and may therefore be below 0. See `kernel_distance`.
+
+    Args:
+        subset_size: Data in a subset of each; what remains of a larger set is left out.
+    """
+
+    def __init__(self, subset_size: int = 1000) -> None:
+        super().__init__()
+        self.subset_size = subset_size
+
+    def compute(self) -> dict[str, Tensor]:
+        """`kernel_distance` and its `standard_error`, scalars, the latter NaN for one subset."""
+        # With one seed for both, the subsets of both would have like ranks, and be too alike.
+        real, generated = (
+            torch.from_numpy(shuffled(part, seed=seed)[0]) for seed, part in enumerate(self.both())
+        )
+        subsets = min(len(real), len(generated)) // self.subset_size
+        if not subsets:
+            raise ValueError(
+                f"there are {len(real)} real and {len(generated)} generated data, but a subset "
+                f"has {self.subset_size}; give more, or lower subset_size."
+            )
+        end = subsets * self.subset_size
+        pairs = zip(real[:end].chunk(subsets), generated[:end].chunk(subsets), strict=True)
+        distances = torch.stack([kernel_distance(*pair) for pair in pairs])
+        spread = distances.std() if subsets > 1 else distances.new_tensor(torch.nan)
+        return {"kernel_distance": distances.mean(), "standard_error": spread / subsets**0.5}
+
+
+class PrecisionRecall(FeatureMetric):
+    """Improved precision and recall; see `precision_recall`.
+
+    Args:
+        k: Which neighbour's distance is the radius.
+    """
+
+    def __init__(self, k: int = 3) -> None:
+        super().__init__()
+        self.k = k
+
+    def compute(self) -> dict[str, Tensor]:
+        """`precision` and `recall`, scalars in [0, 1]."""
+        return precision_recall(*self.both(), self.k)._asdict()
+
+
+class DensityCoverage(FeatureMetric):
+    """Density and coverage; see `density_coverage`.
+
+    Args:
+        k: Which neighbour's distance is the radius.
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        super().__init__()
+        self.k = k
+
+    def compute(self) -> dict[str, Tensor]:
+        """`density`, a scalar of at least 0, and `coverage`, in [0, 1]."""
+        return density_coverage(*self.both(), self.k)._asdict()
+
+
+class ModeCoverage(Metric):
+    r"""How many modes of equal weight are generated (Srivastava et al. 2017, section 4.1).
+
+    On stacked MNIST (https://arxiv.org/abs/1705.07761) an image has a digit in each of its three
+    channels, so that there are 1000 modes, which a classifier of digits tells apart.
+
+    Args:
+        modes: Number of modes, K.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, modes: int = 1000) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(modes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, mode: Tensor) -> None:
+        """Add which mode each generated datum is of, int64 (B,) in 0 to K - 1.
+
+        Raises:
+            ValueError: if there is no such mode.
+        """
+        _count(self.counts, "mode", mode)
+
+    def compute(self) -> dict[str, Tensor]:
+        r"""`modes`, how many were seen, and `kl`, $\mathrm{KL}(\hat p \| 1 / K)$ in nats.
+
+        Of n data from all modes equally, the latter is about (K - 1) / 2n, not 0.
+        """
+        p = self.counts.double() / self.counts.sum()
+        kl = torch.special.xlogy(p, p * len(p)).sum()
+        return {"modes": (self.counts > 0).sum(), "kl": kl}
+
+
+class CodebookPerplexity(Metric):
+    r"""$\exp H$ of how often each code of a codebook is used: K if all are used equally.
+
+    Args:
+        codes: Number of codes, K.
+    """
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, codes: int) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(codes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, code: Tensor) -> None:
+        """Add the indices of codes, int64 of any shape, in 0 to K - 1.
+
+        Raises:
+            ValueError: if there is no such code.
+        """
+        _count(self.counts, "code", code)
+
+    def compute(self) -> Tensor:
+        """The perplexity, a scalar in [1, K]."""
+        p = self.counts.double() / self.counts.sum()
+        perplexity: Tensor = (-torch.special.xlogy(p, p).sum()).exp()
+        return perplexity
+
+
+def _count(counts: Tensor, name: str, index: Tensor) -> None:
+    """Add to counts, (K,), how often each of 0 to K - 1 is in `index`."""
+    if index.numel() and (index.min() < 0 or index.max() >= len(counts)):
+        raise ValueError(
+            f"there is a {name} {int(index.min())} or {int(index.max())}, but they are 0 to "
+            f"{len(counts) - 1}."
+        )
+    counts += torch.bincount(index.flatten(), minlength=len(counts))

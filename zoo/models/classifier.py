@@ -1,0 +1,181 @@
+r"""Convolutional classifier (LeCun et al. 1998, https://doi.org/10.1109/5.726791).
+
+A network $h$ gives features of an image, and a linear map of them the labels' logits,
+$a(x) = W h(x) + b$. An image is of one of $K$ classes, or has each of $K$ attributes or not:
+
+$$p(y = k \mid x) = \operatorname{softmax}_k a(x)
+  \qquad\text{or}\qquad p(y_k = 1 \mid x) = \operatorname{sigmoid} a_k(x).$$
+
+It is no generative model. The zoo has it for its features: `encode` gives $h(x)$, in which sets of
+images are compared, and `classify` says what a generated image shows.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from zoo.base import Batch, LatentVariableModel
+from zoo.checks import check_at_least, check_choice, check_image_shape, check_images
+from zoo.distributions import at_least_float32
+from zoo.optim import Schedule, adam
+
+Target = Literal["label", "attributes"]
+
+
+class Classifier(LatentVariableModel):
+    """Convolutional network that names what an image shows.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        labels: Names of the classes or attributes.
+        target: What of a batch is learned: its `label`, one of the classes, or its `attributes`,
+            each of which is there or not.
+        channels: Channels of the convolutions; a maximum behind each halves height and width.
+        kernel: Height and width of the convolutions, an odd number.
+        features: Number of features, D.
+        dropout: Share of the features that training sets to 0 (Srivastava et al. 2014).
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "A convolutional classifier (LeCun et al. 1998, https://doi.org/10.1109/5.726791)"
+    )
+    tags: ClassVar = ("image-classification", "image-feature-extraction")
+    task: ClassVar = "image-classification"
+    limits: ClassVar = (
+        "Distances between sets of images in its features are comparable only where they name "
+        "these features; they are no Inception scores."
+    )
+    lacks: Mapping[str, str] = {
+        verb: "a classifier has p(y | x) and no p(x); "
+        f'`zoo.list_models(verb="{verb}")` names the models that have it.'
+        for verb in ("sample", "prior", "posterior", "likelihood", "decode", "log_prob")
+    }
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        labels: tuple[str, ...] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
+        target: Target = "label",
+        channels: tuple[int, ...] = (32, 64),
+        kernel: int = 5,
+        features: int = 128,
+        dropout: float = 0.5,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        check_image_shape(x_shape)
+        check_at_least(1, features=features, kernel=kernel)
+        check_at_least(1, **{f"channels[{i}]": w for i, w in enumerate(channels)})
+        check_at_least(0, dropout=dropout, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_choice(Target, target=target)
+        check_choice(Schedule, lr_schedule=lr_schedule)
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"labels is {tuple(labels)}, but must be different names, at least 1.")
+        if dropout >= 1:
+            raise ValueError(f"dropout is {dropout}, but must be below 1, so that features remain.")
+        self.x_shape = tuple(x_shape)
+        self.latent_shape = (features,)
+        self.labels = tuple(labels)
+        self.target = target
+        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel is {kernel}, but must be odd, so that it has a middle.")
+        shrunk = [side // 2 ** len(channels) for side in x_shape[1:]]
+        if min(shrunk) < 1:
+            raise ValueError(
+                f"channels={tuple(channels)} halves the image {len(channels)} times, but it has "
+                f"{x_shape[1]}x{x_shape[2]} pixels; give fewer channels."
+            )
+        widths = (x_shape[0], *channels)
+        stages = [
+            layer
+            for width, wider in pairwise(widths)
+            for layer in (
+                nn.Conv2d(width, wider, kernel, padding=kernel // 2),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            )
+        ]
+        flat = widths[-1] * shrunk[0] * shrunk[1]
+        self.features = nn.Sequential(*stages, nn.Flatten(), nn.Linear(flat, features), nn.ReLU())
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(features, len(labels)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The features h(x): (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return at_least_float32(self.features(x))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """a(x): (B, C, H, W) to (B, K)."""
+        return at_least_float32(self.head(self.features(x)))
+
+    def classify(self, x: Tensor) -> Tensor:
+        """p(y = k | x), or p(y_k = 1 | x) of attributes: (B, C, H, W) in [0, 1] to (B, K)."""
+        check_images(x, self.x_shape)
+        logits = self.logits(x)
+        return logits.softmax(-1) if self.target == "label" else logits.sigmoid()
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """-log p(y | x) in nats per image, summed over attributes; and the share that is right."""
+        logits, y = self.logits(batch["image"]), self._target(batch)
+        if self.target == "label":
+            loss = nn.functional.cross_entropy(logits, y)
+        else:
+            terms = nn.functional.binary_cross_entropy_with_logits(
+                logits, y.to(logits.dtype), reduction="none"
+            )
+            loss = terms.sum(-1).mean()
+        right = self._right(logits, y)
+        return {"loss": loss, "accuracy": right.to(logits.dtype).mean()}
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """The accuracy; of attributes also how many that are there, and that are not, are found.
+
+        Returns:
+            Under `accuracy`, `recall` and `specificity` (attributes only), how many labels of
+            each image are right and of how many, (B,) each.
+        """
+        if self.target not in batch:
+            return {}
+        y = self._target(batch)
+        right = self._right(self.logits(batch["image"]), y)  # (B, 1) or (B, K)
+        found = {"accuracy": torch.ones_like(right)}
+        if self.target == "attributes":
+            found |= {"recall": y > 0, "specificity": y == 0}
+        return {name: ((right & of).sum(1), of.sum(1)) for name, of in found.items()}
+
+    def _target(self, batch: Batch) -> Tensor:
+        """What of the batch is learned: int64 (B,), or int64 (B, K) for attributes."""
+        y: Tensor = batch[self.target]
+        if self.target == "attributes" and y.shape[1] != len(self.labels):
+            raise ValueError(
+                f"a batch has {y.shape[1]} attributes, but this model names {len(self.labels)}; "
+                "give `attributes` of the data and `labels` of the model the same names."
+            )
+        return y
+
+    def _right(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Whether the most probable label is y, (B, 1), or each attribute, (B, K)."""
+        if self.target == "label":
+            return (logits.argmax(-1) == y)[:, None]
+        return (logits > 0) == (y > 0)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return adam(
+            self.parameters(),
+            self.lr,
+            self.lr_schedule,
+            self.lr_warmup_steps,
+            self.trainer.estimated_stepping_batches,
+        )

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
-from zoo.inference import mixtures
-
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Upcast half precision: a 784-pixel log-likelihood in bfloat16 is off by more than a nat."""
@@ -40,39 +38,6 @@ def diagonal_gaussian(parameters: Tensor) -> Distribution:
     """N(mu, diag sigma^2) from mu and log sigma side by side, (B, 2 D)."""
     mean, log_scale = parameters.chunk(2, dim=-1)
     return gaussian(mean, log_scale.exp(), event_dims=1)
-
-
-class GaussianMixture(Distribution):
-    """Equal mixture of diagonal Gaussians: batch shape (), event shape (D,).
-
-    Args:
-        mean: mu, (K, D).
-        log_scale: log sigma, (K, D).
-    """
-
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
-        self._mean, self._log_scale = mean, log_scale
-        super().__init__(torch.Size(), mean.shape[1:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        return self._mean.mean(0)
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = ()) -> Tensor:
-        k = torch.randint(len(self._mean), torch.Size(sample_shape), device=self._mean.device)
-        return torch.normal(self._mean[k], self._log_scale[k].exp())
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats: (..., D) to (...)."""
-        with torch.autocast(value.device.type, enabled=False):
-            precision = (-self._log_scale).exp()  # its root
-            z = value.reshape(-1, self._mean.shape[1])
-            log_p = mixtures.log_densities(z, self._mean, precision, "diag")  # (N, K)
-            log_p = log_p.logsumexp(-1) - math.log(len(self._mean))
-        return log_p.reshape(value.shape[:-1])
 
 
 class PushForward(Distribution):

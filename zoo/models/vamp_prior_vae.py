@@ -9,8 +9,9 @@ It approximates the aggregate posterior, which is the prior that makes the bound
 and moves with the encoder. The rate has no closed form and is taken at the draw of z.
 """
 
+import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -20,8 +21,8 @@ from torch.distributions import Distribution
 from zoo.autoencoder import Autoencoder, Likelihood, Network
 from zoo.base import Batch
 from zoo.checks import check_at_least, check_images
-from zoo.distributions import GaussianMixture, diagonal_gaussian
-from zoo.inference import divergence
+from zoo.distributions import diagonal_gaussian
+from zoo.inference import divergence, mixtures
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule
 
@@ -128,3 +129,36 @@ class VampPriorVAE(Autoencoder):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return self.adam()
+
+
+class GaussianMixture(Distribution):
+    """Equal mixture of diagonal Gaussians: batch shape (), event shape (D,).
+
+    Args:
+        mean: mu, (K, D).
+        log_scale: log sigma, (K, D).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
+        self._mean, self._log_scale = mean, log_scale
+        super().__init__(torch.Size(), mean.shape[1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean.mean(0)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        k = torch.randint(len(self._mean), torch.Size(sample_shape), device=self._mean.device)
+        return torch.normal(self._mean[k], self._log_scale[k].exp())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (..., D) to (...)."""
+        with torch.autocast(value.device.type, enabled=False):
+            precision = (-self._log_scale).exp()  # its root
+            z = value.reshape(-1, self._mean.shape[1])
+            log_p = mixtures.log_densities(z, self._mean, precision, "diag")  # (N, K)
+            log_p = log_p.logsumexp(-1) - math.log(len(self._mean))
+        return log_p.reshape(value.shape[:-1])

@@ -416,6 +416,11 @@ class LatentVariableModel(LightningModule, ABC):
         return outputs
 
 
+def examples(loader: Any) -> int:
+    """How many data an epoch of a loader has, of the zoo's or of torch's."""
+    return getattr(loader, "n", None) or len(loader.dataset)
+
+
 def checked_arguments(
     cls: type[Any], place: str, stored: Mapping[str, Any], overrides: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
-from zoo.base import Batch, LatentVariableModel
+from zoo.base import Batch, LatentVariableModel, examples
 from zoo.checks import check_shape
 
 Statistics = dict[str, Tensor]
@@ -95,8 +95,7 @@ class EMModel(LatentVariableModel, ABC):
     def on_train_start(self) -> None:
         loader = self.trainer.train_dataloader
         assert loader is not None  # while it trains there is one
-        # of the zoo's loaders, or of torch's
-        self._data_size = getattr(loader, "n", None) or len(loader.dataset)
+        self._data_size = examples(loader)
         if not self.started:
             strategy = self.trainer.strategy
             if self.trainer.is_global_zero:

@@ -1,8 +1,10 @@
 """The registry: one import line a family. Nothing that comes from a network names a module."""
 
 from zoo.models.ae import AE as AE
+from zoo.models.beta_tcvae import BetaTCVAE as BetaTCVAE
 from zoo.models.classifier import Classifier as Classifier
 from zoo.models.factor_analysis import FactorAnalysis as FactorAnalysis
+from zoo.models.factor_vae import FactorVAE as FactorVAE
 from zoo.models.flow_vae import FlowVAE as FlowVAE
 from zoo.models.gmm import GMM as GMM
 from zoo.models.hmm import HMM as HMM
@@ -22,8 +24,10 @@ FAMILIES = (
     "PPCA",
     "VAE",
     "VQVAE",
+    "BetaTCVAE",
     "Classifier",
     "FactorAnalysis",
+    "FactorVAE",
     "FlowVAE",
     "VampPriorVAE",
 )

@@ -1,13 +1,19 @@
 """Multilayer perceptrons, plain and residual."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 
-Activation = Literal["relu", "tanh", "silu"]
+Activation = Literal["relu", "leaky_relu", "tanh", "silu"]
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+}
 
 
 class ResidualBlock(nn.Module):

@@ -14,6 +14,7 @@ from zoo.models.ppca import PPCA as PPCA
 from zoo.models.vae import VAE as VAE
 from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
 from zoo.models.vqvae import VQVAE as VQVAE
+from zoo.models.wae import WAE as WAE
 
 FAMILIES = (
     "AE",
@@ -24,6 +25,7 @@ FAMILIES = (
     "PPCA",
     "VAE",
     "VQVAE",
+    "WAE",
     "BetaTCVAE",
     "Classifier",
     "FactorAnalysis",

@@ -40,12 +40,14 @@ def test_codes_are_pulled_to_the_prior():
     torch.manual_seed(0)
     z = (1.5 * torch.randn(200, 2) + 1.5).requires_grad_()
     optimizer = torch.optim.Adam([z], 0.1)
-    for _ in range(150):
+    before = squared_discrepancy(z, torch.randn(200, 2)).item()
+    for _ in range(100):
         optimizer.zero_grad()
         squared_discrepancy(z, torch.randn(200, 2)).backward()
         optimizer.step()
-    assert z.mean(0).abs().max() < 0.25
-    assert (z.std(0) - 1).abs().max() < 0.3
+    after = torch.stack([squared_discrepancy(z, torch.randn(200, 2)) for _ in range(20)])
+    assert after.mean().item() < before / 20
+    assert z.median(0).values.abs().max() < 0.3
 
 
 def test_loss_is_distortion_and_weighted_discrepancy():

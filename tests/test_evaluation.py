@@ -175,7 +175,7 @@ def test_a_share_of_items_has_the_error_of_a_ratio():
     def draw():
         of = torch.randint(1, 20, (400,)).double()
         right = torch.binomial(of, 0.3 + 0.4 * torch.rand(400).double())  # data differ, too
-        return evaluation._rate("accuracy", right, of)
+        return evaluation.rate_metric("accuracy", right, of)
 
     found = [draw() for _ in range(200)]
     spread = torch.tensor([m["value"] for m in found]).std().item()

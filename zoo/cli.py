@@ -109,9 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="measure a model on its test set")
     command.add_argument("model", help="name or folder")
     command.add_argument("--data", help="name of a DataModule; by default the model's own")
-    command.add_argument("--samples", type=int, default=5000, help="importance samples an image")
+    _suite_argument(command, "card")
+    command.add_argument("--samples", type=int, help="importance samples an image")
     command.add_argument("--limit", type=int, help="only so many images")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int)
     command.add_argument("--write", action="store_true", help="write metrics.json and the card")
     _device_argument(command)
 
@@ -166,6 +167,17 @@ def _picture_command(commands: Any, name: str, summary: str, default_n: int = 8)
     command.add_argument("-o", "--output", type=Path, default=Path(f"{name}.png"), help="PNG file")
     command.add_argument("--seed", type=int, default=0)
     return command
+
+
+def _suite_argument(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--suite",
+        choices=["quick", "card", "full"],
+        default=default,
+        help="likelihood, probes of codes and distances of samples, on 1,000 images (quick) or all "
+        "(card), and what the ELBO's gap is made of (full); flags change it; %(default)s if left "
+        "out",
+    )
 
 
 def _device_argument(command: argparse.ArgumentParser) -> None:
@@ -406,18 +418,32 @@ def _device(args: argparse.Namespace) -> str:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from zoo.cards import refresh, write_metrics
-    from zoo.protocol import QUICK, Protocol, measure, with_quick_values
+    import shutil
 
-    model = _load(args).to(_device(args))
-    metrics = measure(model, Protocol(args.samples, args.limit, args.seed), args.data)
+    from zoo.cards import refresh, write_metrics
+    from zoo.pretrained import from_pretrained
+    from zoo.protocol import QUICK, with_quick_values
+    from zoo.suites import SUITES, run, work_folder
+
+    folder, device = catalog.locate(args.model), _device(args)
+    model = from_pretrained(args.model).to(device)
+    suite = SUITES[args.suite]
+    flags = {"samples": args.samples, "limit": args.limit, "seed": args.seed}
+    protocol = suite.protocol._replace(**{k: v for k, v in flags.items() if v is not None})
+    work = work_folder(folder, protocol, args.data, device)
+    metrics = run(model, suite.jobs, protocol, args.data, work)
+    if not metrics:
+        raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
     for metric in metrics:
         error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
         print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
     if args.write:
-        folder = catalog.locate(args.model)
-        write_metrics(folder, with_quick_values(metrics, measure(model, QUICK, args.data)))
+        rough = work_folder(folder, QUICK, args.data, device)
+        quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)
+        write_metrics(folder, with_quick_values(metrics, quick))
         refresh(folder)
+        shutil.rmtree(rough)
+    shutil.rmtree(work, ignore_errors=True)  # gone already if it was the quick one
 
 
 def _verify(args: argparse.Namespace) -> None:

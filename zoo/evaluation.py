@@ -1,13 +1,16 @@
 """What can be built from the verbs: functions over any model that has them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
+from zoo.checkpoint import read_tensors, write_tensors
 from zoo.checks import check_images, check_shape
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
 from zoo.metrics import ActiveUnits
@@ -154,9 +157,19 @@ def traverse(
 DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL's
 
 
+def has_likelihood(model: LatentVariableModel) -> bool:
+    """Whether the model's verbs give a likelihood or a bound on it, or classify."""
+    verbs = {*model.verbs()}
+    return bool({"log_prob", "classify"} & verbs) or {"prior", "posterior", "likelihood"} <= verbs
+
+
 @torch.no_grad()
 def evaluate(
-    model: LatentVariableModel, batches: Iterable[Batch], samples: int = 5000, seed: int = 0
+    model: LatentVariableModel,
+    batches: Iterable[Batch],
+    samples: int = 5000,
+    seed: int = 0,
+    kept: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
@@ -173,6 +186,8 @@ def evaluate(
         batches: Batches as the model's DataModule gives them.
         samples: Importance samples per datum for the NLL.
         seed: Seed of the posterior draws.
+        kept: File to keep in, after each batch, what was measured so far. If it is there,
+            measuring goes on behind it, and ends with the same numbers as if never interrupted.
 
     Returns:
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
@@ -180,46 +195,85 @@ def evaluate(
     Raises:
         NotImplementedError: if the model has no likelihood and is no classifier.
     """
-    verbs = {*model.verbs()}
-    exact = bool({"log_prob", "classify"} & verbs)
-    if not exact and not {"prior", "posterior", "likelihood"} <= verbs:
+    if not has_likelihood(model):
         raise NotImplementedError(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
         )
+    exact = bool({"log_prob", "classify"} & {*model.verbs()})
     training = model.training
     model.eval()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            metrics = _exact(model, batches) if exact else _bounds(model, batches, samples)
+            metrics = (
+                _exact(model, batches, kept) if exact else _bounds(model, batches, samples, kept)
+            )
     finally:
         model.train(training)
     return [{**metric, "seed": seed} for metric in metrics]
 
 
-def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+def _columns(
+    batches: Iterable[Batch],
+    measured: Callable[[Batch], Mapping[str, Tensor]],
+    units: ActiveUnits,
+    kept: Path | None,
+) -> dict[str, Tensor]:
+    """What is measured of each datum, (N,) by name: see `evaluate` for what is kept.
+
+    Args:
+        batches: The data.
+        measured: What to measure of a batch that is on the device of `units`, (B,) by name.
+        units: What `measured` updates besides.
+        kept: The file.
+    """
+    device, columns, done = units.device, dict[str, Tensor](), 0
+    units.persistent(True)
+    if kept is not None and kept.is_file():
+        state = read_tensors(kept)
+        done = int(state.pop("batches"))
+        torch.set_rng_state(state.pop("rng"))
+        if "device_rng" in state:
+            torch.get_device_module(device).set_rng_state(state.pop("device_rng"), device)
+        units.load_state_dict({name: state.pop(f"units.{name}") for name in units.state_dict()})
+        columns = {name: column.to(device) for name, column in state.items()}
+    for batch in islice(batches, done, None):
+        for name, column in measured(on_device(batch, device)).items():
+            columns[name] = torch.cat([columns[name], column]) if name in columns else column
+        done += 1
+        if kept is not None:
+            state = {**columns, "batches": torch.tensor(done), "rng": torch.get_rng_state()}
+            if device.type != "cpu":
+                state["device_rng"] = torch.get_device_module(device).get_rng_state(device)
+            write_tensors(state | units.state_dict(prefix="units."), kept)
+    return columns
+
+
+def _exact(
+    model: LatentVariableModel, batches: Iterable[Batch], kept: Path | None
+) -> list[dict[str, Any]]:
     density = "log_prob" in model.verbs()
-    values: list[Tensor] = []
-    scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for batch in batches:
-        batch = _to(batch, model.device)
-        if density:
-            values.append(-model.log_prob(model.inputs(batch)))
-        for name, score in model.scores(batch).items():
-            scores.setdefault(name, []).append(score)
+
+    def measured(batch: Batch) -> dict[str, Tensor]:
+        columns = {"nll": -model.log_prob(model.inputs(batch))} if density else {}
+        for name, (right, of) in model.scores(batch).items():
+            columns |= {f"right.{name}": right, f"of.{name}": of}
+        return columns
+
+    columns = _columns(batches, measured, ActiveUnits(0).to(model.device), kept)
     metrics = []
     if density:
         unit = f"nats/{model.datum}"
-        metrics.append(_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)"))
-    for name, parts in scores.items():
-        right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
-        metrics.append(_rate(name, right, of))
+        metrics.append(mean_metric("nll", columns["nll"], None, unit, "exact: minus log p(x)"))
+    for name in (key.removeprefix("of.") for key in columns if key.startswith("of.")):
+        right, of = columns[f"right.{name}"].double(), columns[f"of.{name}"].double()
+        metrics.append(rate_metric(name, right, of))
     return metrics
 
 
 def _bounds(
-    model: LatentVariableModel, batches: Iterable[Batch], samples: int
+    model: LatentVariableModel, batches: Iterable[Batch], samples: int, kept: Path | None
 ) -> list[dict[str, Any]]:
     kinds = {
         "elbo": f"lower bound on log p(x), {DRAWS} draws",
@@ -227,23 +281,24 @@ def _bounds(
         "distortion": f"-E_q[log p(x|z)], {DRAWS} draws",
         "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
     }
-    columns: dict[str, list[Tensor]] = {name: [] for name in kinds}  # of (B,), nats
-    noise: dict[str, list[Tensor]] = {name: [] for name in kinds}  # squared Monte Carlo errors
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
-    for batch in batches:
-        x = model.inputs(_to(batch, model.device))
+
+    def measured(batch: Batch) -> dict[str, Tensor]:
+        """Terms in nats, and the squares of their Monte Carlo errors."""
+        x = model.inputs(batch)
         draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
-        for name, term in terms.items():  # (DRAWS, B)
-            columns[name].append(term.mean(0))
-            noise[name].append(term.var(0) / DRAWS)
+        columns = {name: term.mean(0) for name, term in terms.items()}  # from (DRAWS, B)
+        noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
         bound = importance_weighted_bound(model, x, samples)
-        columns["nll"].append(-bound.value)
-        noise["nll"].append(bound.standard_error.square())
         units.update(model.posterior(x).mean.flatten(1))
+        nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square()}
+        return columns | noise | nll
+
+    columns = _columns(batches, measured, units, kept)
     unit = f"nats/{model.datum}"
     metrics = [
-        _mean(name, torch.cat(columns[name]), torch.cat(noise[name]), unit, kind)
+        mean_metric(name, columns[name], columns[f"noise.{name}"], unit, kind)
         for name, kind in kinds.items()
     ]
     metrics[-1]["importance_samples"] = samples
@@ -259,7 +314,9 @@ def _bounds(
     return [*metrics, active]
 
 
-def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str) -> dict[str, Any]:
+def mean_metric(
+    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str
+) -> dict[str, Any]:
     """A metric that is a mean over data.
 
     Args:
@@ -283,7 +340,7 @@ def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str)
     }
 
 
-def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
+def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     r"""A metric that is a share r of items, which come in data of several.
 
     Its standard error is that of a ratio of means, $\sqrt{\sum_n (a_n - r b_n)^2} / \sum_n b_n$.
@@ -306,5 +363,6 @@ def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     }
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on a device."""
     return {key: v.to(device) if isinstance(v, Tensor) else v for key, v in batch.items()}

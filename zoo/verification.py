@@ -19,7 +19,7 @@ from zoo.suites import JOBS, run
 ROUNDING = 1e-4  # two numbers that were rounded to four decimals
 KERNELS = 1e-4  # of a value: float32 sums in another order, convolutions in TF32
 SPREAD = 0.05  # of a standard error over the same images with other draws, as a share of it
-RESAMPLED = 1.0  # the same, of one that is found from ten groups: it is uncertain by 1 / sqrt(18)
+RESAMPLED = 1.0  # the same, of one that is found from ten halves: it is uncertain by 1 / sqrt(18)
 LABELS = 2e-3  # shares of labels: where a fit ends and who is nearest hangs on the last digits
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zoo.base import LatentVariableModel as LatentVariableModel
     from zoo.catalog import describe as describe
     from zoo.catalog import list_models as list_models
+    from zoo.comparison import compare as compare
     from zoo.errors import ZooError as ZooError
     from zoo.evaluation import evaluate as evaluate
     from zoo.evaluation import interpolate as interpolate
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOME = {
     "LatentVariableModel": "zoo.base",
     "ZooError": "zoo.errors",
+    "compare": "zoo.comparison",
     "describe": "zoo.catalog",
     "evaluate": "zoo.evaluation",
     "from_pretrained": "zoo.pretrained",

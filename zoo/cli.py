@@ -116,6 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--write", action="store_true", help="write metrics.json and the card")
     _device_argument(command)
 
+    command = commands.add_parser("compare", help="put models side by side: a table and pictures")
+    command.add_argument("models", nargs="+", help="names, folders, or patterns such as '*-mnist'")
+    command.add_argument("--on", help="name of a DataModule; by default each model's own")
+    _suite_argument(command, "quick")
+    command.add_argument(
+        "-o", "--output", type=Path, help="folder for comparison.csv, comparison.html, pictures.png"
+    )
+    _device_argument(command)
+
     command = commands.add_parser("verify", help="check a model's files and measure its numbers")
     command.add_argument("model", help="name, folder, or organisation/name on the Hub")
     command.add_argument("--revision", help="branch, tag or commit on the Hub")
@@ -446,6 +455,18 @@ def _evaluate(args: argparse.Namespace) -> None:
     shutil.rmtree(work, ignore_errors=True)  # gone already if it was the quick one
 
 
+def _compare(args: argparse.Namespace) -> None:
+    from zoo.comparison import compare, markdown, table, write
+
+    device = _device(args)
+    rows = compare(args.models, args.on, args.suite, device)
+    print(markdown(table(rows)))
+    if args.output is not None:
+        about = f"zoo compare, version {__version__}, {args.suite} suite, on {device}."
+        for path in write(rows, args.output.expanduser(), about):
+            print(path)
+
+
 def _verify(args: argparse.Namespace) -> None:
     from zoo.verification import verify
 
@@ -589,6 +610,7 @@ _COMMANDS = {
     "interpolate": _interpolate,
     "traverse": _traverse,
     "evaluate": _evaluate,
+    "compare": _compare,
     "verify": _verify,
     "reproduce": _reproduce,
     "export": _export,

@@ -215,6 +215,7 @@ def samples(
     if len(real) < FEWEST:
         return []
     draw, drawn = drawing(model, module)
+    torch.manual_seed(protocol.seed)  # to build the network, numbers were drawn
     parts = progress(torch.split(torch.arange(len(real)), 100), "Sampling")
     generated = torch.cat([features(draw(len(part))) for part in parts])
     name, metrics = network.loaded_from, []

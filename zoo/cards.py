@@ -61,8 +61,8 @@ _DATA = {
         "How many ice creams somebody ate on each of 33 days (Eisner 2002).", None, "one diary"
     ),
     "CelebA": _DataSet(
-        "CelebA (Liu et al. 2015), aligned and cropped faces of celebrities with 40 attributes; for "
-        "non-commercial research alone.",
+        "CelebA (Liu et al. 2015), aligned and cropped faces of celebrities with 40 attributes; "
+        "for non-commercial research alone.",
         None,
         "faces of celebrities before 2015, which are no sample of people, and labels that "
         "annotators gave by impression",

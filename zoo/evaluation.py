@@ -101,6 +101,11 @@ def interpolate(
     check_shape("x0", x0[None], model.x_shape)
     check_shape("x1", x1[None], model.x_shape)
     z0, z1 = model.encode(torch.stack([x0, x1]))
+    if not z0.is_floating_point():
+        raise ValueError(
+            f"interpolate goes from code to code in steps, but a code of {type(model).__name__} "
+            "is made of whole numbers, and there is nothing between them."
+        )
     t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
     t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
     z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)

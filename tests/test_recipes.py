@@ -85,6 +85,8 @@ def made(recipe):
     if own["class_path"] == "IceCream":
         return own
     few = {"n": 128, "batch_size": 16}  # at least as many as a mixture has components
+    if own["class_path"] == "BagOfWords":
+        return {"class_path": "FakeBagOfWords", "init_args": {"words": model["terms"], **few}}
     if own["class_path"] == "TaggedText":
         sizes = {"words": model["symbols"], "states": model["states"]}
         return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}

@@ -104,6 +104,14 @@ class LatentVariableModel(LightningModule, ABC):
         """
         return {}
 
+    def predictions(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """How well a part of each datum is predicted from the rest, such as half of a document.
+
+        Returns:
+            By name, the log-probability of the part, in nats, and how many items it has, (B,) each.
+        """
+        return {}
+
     def sample(self, n: int) -> Tensor:
         """Draw n data from p(x), shape (n, *x_shape); `torch.manual_seed` governs the draw."""
         self._lacks("sample")

@@ -269,7 +269,7 @@ def _list(args: argparse.Namespace) -> None:
     rows = [("name", "family", "data", "latent", "parameters", "verbs")]
     for name in names:
         d = catalog.describe(name)
-        latent = "x".join(map(str, d.latent_shape))
+        latent = "x".join(map(str, d.latent_shape)) or "1"
         rows.append((name, d.family, d.data, latent, f"{d.parameters:,}", " ".join(d.verbs)))
     _print_table(rows)
 
@@ -283,7 +283,7 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
 def _info(args: argparse.Namespace) -> None:
     d = catalog.describe(args.model)
     print(f"{d.name}: {d.family} trained on {d.data}")
-    print(f"  latent shape  {' x '.join(map(str, d.latent_shape))}")
+    print(f"  latent shape  {' x '.join(map(str, d.latent_shape)) or 1}")
     print(f"  parameters    {d.parameters:,} ({d.bytes / 1e6:.1f} MB)")
     print(f"  licence       {d.license}")
     print(f"  verbs         {', '.join(d.verbs)}")

@@ -76,6 +76,13 @@ class EMModel(LatentVariableModel, ABC):
         """
         return 0.0
 
+    def initial_statistics(self) -> Statistics:
+        """The statistics of a datum that stepwise EM sets out from.
+
+        By default there are none, and those of the first batch take their place.
+        """
+        return {}
+
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
@@ -156,7 +163,9 @@ class EMModel(LatentVariableModel, ABC):
         assert self.kappa is not None
         self._log_likelihood(statistics)
         self._steps += 1
-        rate = (self._steps + self.t0) ** -self.kappa if self._statistics else 1.0
+        rate = (self._steps + self.t0) ** -self.kappa
+        if not self._statistics:
+            self._statistics = self.initial_statistics()
         for name, s in statistics.items():
             mean = s / statistics["count"]
             before = self._statistics.get(name, mean).to(mean.device)

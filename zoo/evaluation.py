@@ -13,7 +13,7 @@ from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import read_tensors, write_tensors
 from zoo.checks import check_images, check_shape
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
-from zoo.metrics import ActiveUnits
+from zoo.metrics import ActiveUnits, perplexity
 
 
 class LogLikelihood(NamedTuple):
@@ -46,7 +46,8 @@ def log_likelihood(
         NotImplementedError: if the model has neither.
         ValueError: if a count is not positive.
     """
-    check_images(x, model.x_shape)
+    if model.datum == "image":
+        check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
         value = model.log_prob(x)
@@ -103,6 +104,11 @@ def interpolate(
     check_shape("x0", x0[None], model.x_shape)
     check_shape("x1", x1[None], model.x_shape)
     z0, z1 = model.encode(torch.stack([x0, x1]))
+    if not z0.is_floating_point():
+        raise ValueError(
+            f"interpolate goes from code to code in steps, but a code of {type(model).__name__} "
+            "is made of whole numbers, and there is nothing between them."
+        )
     t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
     t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
     z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
@@ -176,10 +182,10 @@ def evaluate(
     With it goes what `scores` counts, which is all that is measured of a classifier.
 
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
-    ELBO, its rate and distortion, and the active units. Two errors go with each mean:
-    `standard_error` is that over data, so how far another test set would be off (None where there
-    is one datum), and `monte_carlo_error` that over the draws of z, so how far the same data would
-    be off with another seed.
+    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
+    errors go with each mean: `standard_error` is that over data, so how far another test set would
+    be off (None where there is one datum), and `monte_carlo_error` that over the draws of z, so how
+    far the same data would be off with another seed.
 
     Args:
         model: The model, on the device where it is to be measured.
@@ -293,6 +299,8 @@ def _bounds(
         bound = importance_weighted_bound(model, x, samples)
         units.update(model.posterior(x).mean.flatten(1))
         nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square()}
+        for name, (log_prob, items) in model.predictions(batch).items():
+            columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
         return columns | noise | nll
 
     columns = _columns(batches, measured, units, kept)
@@ -311,7 +319,9 @@ def _bounds(
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],
     }
-    return [*metrics, active]
+    names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
+    predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
+    return [*metrics, active, *predicted]
 
 
 def mean_metric(
@@ -360,6 +370,26 @@ def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
         "standard_error": round(error.item(), 4),
         "monte_carlo_error": 0.0,
         "count": len(of),
+    }
+
+
+def _perplexity(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
+    """A metric of how well parts of data are predicted.
+
+    Args:
+        name: Of the metric.
+        log_prob: Of the part of each datum, in nats, (N,).
+        items: How many it has, (N,).
+    """
+    found = perplexity(log_prob, items)
+    return {
+        "name": name,
+        "value": round(found.value, 4),
+        "unit": "equally likely items",
+        "kind": f"exp(-log p an item), {int(items.sum()):,} items given the rest of their data",
+        "standard_error": None if found.standard_error is None else round(found.standard_error, 4),
+        "monte_carlo_error": 0.0,
+        "count": len(items),
     }
 
 

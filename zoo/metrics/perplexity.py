@@ -1,0 +1,39 @@
+"""Perplexity of a corpus."""
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Perplexity(NamedTuple):
+    """The perplexity of a word, and its standard error over documents; None where there is one."""
+
+    value: float
+    standard_error: float | None
+
+
+def perplexity(log_prob: Tensor, words: Tensor) -> Perplexity:
+    r"""$\exp(-\sum_d \log p(x_d) / \sum_d n_d)$: each word counts, not each document.
+
+    The standard error is that of a ratio of means, by the delta method: with
+    $\ell = \sum_d \log p(x_d) / \sum_d n_d$ it is, of the logarithm,
+    $\sqrt{\frac{N}{N - 1} \sum_d (\log p(x_d) - \ell n_d)^2} / \sum_d n_d$.
+
+    Args:
+        log_prob: Of the documents, in nats, (N,).
+        words: How many words the probabilities are of, (N,).
+
+    Raises:
+        ValueError: if there are no words.
+    """
+    log_prob, words = log_prob.double(), words.double()
+    n, total = len(words), words.sum()
+    if not total > 0:
+        raise ValueError(f"a perplexity is of words, but the {n} documents have none.")
+    mean = log_prob.sum() / total
+    value = math.exp(-mean)
+    if n < 2:
+        return Perplexity(value, None)
+    error = (log_prob - mean * words).square().sum().mul(n / (n - 1)).sqrt() / total
+    return Perplexity(value, value * float(error))

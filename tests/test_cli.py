@@ -532,7 +532,8 @@ def test_read_only_folder(refused, model):
 # --- export and evaluate -------------------------------------------------------------------------
 
 
-def test_evaluate_measures_and_writes(capsys, model, tmp_path):
+def test_evaluate_measures_and_writes(capsys, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = shutil.copytree(model, tmp_path / "vae-tiny")
     words = ["evaluate", str(folder), "--samples", "3", "--limit", "10", "--write"]
     assert main(words) == 0

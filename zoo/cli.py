@@ -427,12 +427,10 @@ def _device(args: argparse.Namespace) -> str:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    import shutil
-
     from zoo.cards import refresh, write_metrics
     from zoo.pretrained import from_pretrained
     from zoo.protocol import QUICK, with_quick_values
-    from zoo.suites import SUITES, run, work_folder
+    from zoo.suites import SUITES, forget, run, work_folder
 
     folder, device = catalog.locate(args.model), _device(args)
     model = from_pretrained(args.model).to(device)
@@ -451,8 +449,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)
         write_metrics(folder, with_quick_values(metrics, quick))
         refresh(folder)
-        shutil.rmtree(rough)
-    shutil.rmtree(work, ignore_errors=True)  # gone already if it was the quick one
+        forget(rough)
+    forget(work)
 
 
 def _compare(args: argparse.Namespace) -> None:

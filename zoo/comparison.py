@@ -9,7 +9,6 @@ import csv
 import html
 import io
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from zoo.evaluation import on_device
 from zoo.plots import grid, save_grid, strips
 from zoo.pretrained import from_pretrained
 from zoo.protocol import Protocol, data_module, held_out
-from zoo.suites import SUITES, drawing, labelled, probed, run, work_folder
+from zoo.suites import SUITES, drawing, forget, labelled, probed, run, work_folder
 
 SHOWN = 8
 """Samples and reconstructions of each model on the page."""
@@ -110,7 +109,7 @@ def compare(
         rows.append(_row(name, data, jobs, protocol, device, work))
         done.append(work)
     for work in done:
-        shutil.rmtree(work, ignore_errors=True)  # nothing is there of a model that has only a note
+        forget(work)
     return rows
 
 

@@ -385,3 +385,11 @@ def work_folder(folder: Path, protocol: Protocol, dataset: str | None, device: s
     key = hashlib.sha256(asked.encode()).hexdigest()[:32]
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser() / "latent-zoo" / "evaluations" / key
+
+
+def forget(work: Path) -> None:
+    """Remove what `run` kept, if it kept anything."""
+    if work.is_dir():
+        for path in work.iterdir():
+            path.unlink()
+        work.rmdir()

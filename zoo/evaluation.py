@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.base import Batch, LatentVariableModel
 from zoo.checks import check_images, check_shape
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
-from zoo.metrics import ActiveUnits
+from zoo.metrics import ActiveUnits, auroc
 
 
 class LogLikelihood(NamedTuple):
@@ -43,7 +43,8 @@ def log_likelihood(
         NotImplementedError: if the model has neither.
         ValueError: if a count is not positive.
     """
-    check_images(x, model.x_shape)
+    if len(model.x_shape) == 3:
+        check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
         value = model.log_prob(x)
@@ -162,6 +163,10 @@ def evaluate(
 
     With it goes what `scores` counts, which is all that is measured of a classifier.
 
+    Where batches say under `anomaly` which data are not of the kind that the model was trained on,
+    (B,) bool, what is a mean over data is one over the others, and with it goes the area under the
+    ROC curve with which the NLL tells the two kinds apart.
+
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
     ELBO, its rate and distortion, and the active units. Two errors go with each mean:
     `standard_error` is that over data, so how far another test set would be off (None where there
@@ -201,17 +206,21 @@ def evaluate(
 def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
     density = "log_prob" in model.verbs()
     values: list[Tensor] = []
+    marks: list[Tensor] = []
     scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
     for batch in batches:
         batch = _to(batch, model.device)
         if density:
             values.append(-model.log_prob(model.inputs(batch)))
+            marks.append(_anomalies(batch, values[-1]))
         for name, score in model.scores(batch).items():
             scores.setdefault(name, []).append(score)
     metrics = []
     if density:
         unit = f"nats/{model.datum}"
-        metrics.append(_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)"))
+        nll, anomaly = torch.cat(values), torch.cat(marks)
+        metrics.append(_mean("nll", nll[~anomaly], None, unit, "exact: minus log p(x)"))
+        metrics += _auroc(nll, anomaly)
     for name, parts in scores.items():
         right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
         metrics.append(_rate(name, right, of))
@@ -229,9 +238,11 @@ def _bounds(
     }
     columns: dict[str, list[Tensor]] = {name: [] for name in kinds}  # of (B,), nats
     noise: dict[str, list[Tensor]] = {name: [] for name in kinds}  # squared Monte Carlo errors
+    marks: list[Tensor] = []
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
     for batch in batches:
-        x = model.inputs(_to(batch, model.device))
+        batch = _to(batch, model.device)
+        x = model.inputs(batch)
         draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
         for name, term in terms.items():  # (DRAWS, B)
@@ -240,10 +251,12 @@ def _bounds(
         bound = importance_weighted_bound(model, x, samples)
         columns["nll"].append(-bound.value)
         noise["nll"].append(bound.standard_error.square())
-        units.update(model.posterior(x).mean.flatten(1))
+        marks.append(_anomalies(batch, bound.value))
+        units.update(model.posterior(x).mean.flatten(1)[~marks[-1]])
+    anomaly = torch.cat(marks)
     unit = f"nats/{model.datum}"
     metrics = [
-        _mean(name, torch.cat(columns[name]), torch.cat(noise[name]), unit, kind)
+        _mean(name, torch.cat(columns[name])[~anomaly], torch.cat(noise[name])[~anomaly], unit, kind)
         for name, kind in kinds.items()
     ]
     metrics[-1]["importance_samples"] = samples
@@ -256,7 +269,7 @@ def _bounds(
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],
     }
-    return [*metrics, active]
+    return [*metrics, active, *_auroc(torch.cat(columns["nll"]), anomaly)]
 
 
 def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str) -> dict[str, Any]:
@@ -281,6 +294,35 @@ def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str)
         "monte_carlo_error": round(error, 5),
         "count": n,
     }
+
+
+def _anomalies(batch: Batch, values: Tensor) -> Tensor:
+    """Which data of a batch are marked as anomalies, (B,) bool; without marks, none."""
+    marked = batch.get("anomaly")
+    return torch.zeros_like(values, dtype=torch.bool) if marked is None else marked
+
+
+def _auroc(nll: Tensor, anomaly: Tensor) -> list[dict[str, Any]]:
+    """How well minus log p(x) tells anomalies, where there are some: none or one metric.
+
+    Args:
+        nll: One a datum, (N,).
+        anomaly: Which are marked, (N,) bool.
+    """
+    if not anomaly.any():
+        return []
+    area, error = auroc(nll, anomaly)
+    return [
+        {
+            "name": "auroc",
+            "value": round(area.item(), 4),
+            "unit": "area under the ROC curve",
+            "kind": f"of the NLL, for {int(anomaly.sum()):,} anomalies",
+            "standard_error": None if error.isnan() else round(error.item(), 4),
+            "monte_carlo_error": 0.0,
+            "count": len(nll),
+        }
+    ]
 
 
 def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Metrics that stream over batches and synchronise across processes."""
 
 from zoo.metrics.active_units import ActiveUnits as ActiveUnits
+from zoo.metrics.auroc import auroc as auroc
 from zoo.metrics.disentanglement import DCI as DCI
 from zoo.metrics.disentanglement import MIG as MIG
 from zoo.metrics.disentanglement import SAP as SAP

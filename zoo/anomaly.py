@@ -24,7 +24,7 @@ from zoo.evaluation import log_likelihood
 
 Score = Literal["likelihood", "error", "distortion", "rate"]
 
-_NEEDS = {  # any of these sets of verbs, the scores in the order of preference
+_NEEDS = {  # any of these sets of verbs
     "likelihood": ({"log_prob"}, {"prior", "posterior", "likelihood"}),
     "error": ({"reconstruct"},),
     "distortion": ({"encode", "likelihood"},),
@@ -57,14 +57,11 @@ def anomaly_scores(
         ValueError: if x does not fit the model, or a score comes out as NaN.
     """
     verbs = {*model.verbs()}
-    if by is None:
-        able = (name for name in ("likelihood", "error") if _can(verbs, name))
-        by = next(able, None)  # type: ignore[arg-type]  # one of the literal's names
-        if by is None:
-            raise NotImplementedError(
-                f"{type(model).__name__} has no anomaly score: it lacks a likelihood and "
-                "reconstruct."
-            )
+    if by is None and not (_can(verbs, "likelihood") or _can(verbs, "error")):
+        raise NotImplementedError(
+            f"{type(model).__name__} has no anomaly score: it lacks a likelihood and reconstruct."
+        )
+    by = by or ("likelihood" if _can(verbs, "likelihood") else "error")
     check_choice(Score, by=by)
     if not _can(verbs, by):
         needed = " or ".join(", ".join(sorted(option)) for option in _NEEDS[by])

@@ -256,7 +256,9 @@ def _bounds(
     anomaly = torch.cat(marks)
     unit = f"nats/{model.datum}"
     metrics = [
-        _mean(name, torch.cat(columns[name])[~anomaly], torch.cat(noise[name])[~anomaly], unit, kind)
+        _mean(
+            name, torch.cat(columns[name])[~anomaly], torch.cat(noise[name])[~anomaly], unit, kind
+        )
         for name, kind in kinds.items()
     ]
     metrics[-1]["importance_samples"] = samples

@@ -270,7 +270,7 @@ def test_equal_scores_give_no_more_alarms():
 
 
 def test_threshold_refuses_what_keeps_no_promise():
-    with pytest.raises(ValueError, match="98 scores are too few .* give 99 of normal data"):
+    with pytest.raises(ValueError, match=r"98 scores are too few .* give 99 of normal data"):
         zoo.anomaly_threshold(torch.rand(98))
     with pytest.raises(ValueError, match="0 scores are too few"):
         zoo.anomaly_threshold(torch.rand(0), 0.5)

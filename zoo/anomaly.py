@@ -98,8 +98,8 @@ def anomaly_threshold(scores: Tensor, false_alarms: float = 0.01) -> Tensor:
 
     It is the $\lceil (n + 1)(1 - \alpha) \rceil$-th smallest of n scores. If these are of normal
     data that the model has not seen, and another normal datum is exchangeable with them, then
-    `anomaly_scores(model, x) > threshold` is a false alarm with a probability of at most alpha, and,
-    where no scores are equal, more than $\alpha - 1 / (n + 1)$.
+    `anomaly_scores(model, x) > threshold` is a false alarm with a probability of at most alpha,
+    and, where no scores are equal, more than $\alpha - 1 / (n + 1)$.
 
     That is a mean over sets of n. With one such set at hand the share of false alarms is its own;
     for continuous scores it is Beta(n + 1 - k, k): near alpha, give or take

@@ -27,7 +27,7 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
     {"base"},
     {"em"},
     {"sheet", "models", "evaluation"},
-    {"gallery"},
+    {"anomaly", "gallery"},
     {"pretrained", "protocol"},
     {"suites"},
     {"callbacks", "verification", "comparison", "data"},

@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.anomaly import anomaly_scores as anomaly_scores
+    from zoo.anomaly import anomaly_threshold as anomaly_threshold
     from zoo.base import LatentVariableModel as LatentVariableModel
     from zoo.catalog import describe as describe
     from zoo.catalog import list_models as list_models
@@ -33,6 +35,8 @@ _HOME = {
     "LatentVariableModel": "zoo.base",
     "ZooError": "zoo.errors",
     "compare": "zoo.comparison",
+    "anomaly_scores": "zoo.anomaly",
+    "anomaly_threshold": "zoo.anomaly",
     "describe": "zoo.catalog",
     "evaluate": "zoo.evaluation",
     "from_pretrained": "zoo.pretrained",

@@ -13,7 +13,7 @@ from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import read_tensors, write_tensors
 from zoo.checks import check_images, check_shape
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
-from zoo.metrics import ActiveUnits, perplexity
+from zoo.metrics import ActiveUnits, auroc, perplexity
 
 
 class LogLikelihood(NamedTuple):
@@ -46,7 +46,7 @@ def log_likelihood(
         NotImplementedError: if the model has neither.
         ValueError: if a count is not positive.
     """
-    if model.datum == "image":
+    if len(model.x_shape) == 3:
         check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
@@ -181,6 +181,10 @@ def evaluate(
 
     With it goes what `scores` counts, which is all that is measured of a classifier.
 
+    Where batches say under `anomaly` which data are not of the kind that the model was trained on,
+    (B,) bool, what is a mean over data is one over the others, and with it goes the area under the
+    ROC curve with which the NLL tells the two kinds apart.
+
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
     ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
     errors go with each mean: `standard_error` is that over data, so how far another test set would
@@ -262,7 +266,10 @@ def _exact(
     density = "log_prob" in model.verbs()
 
     def measured(batch: Batch) -> dict[str, Tensor]:
-        columns = {"nll": -model.log_prob(model.inputs(batch))} if density else {}
+        columns: dict[str, Tensor] = {}
+        if density:
+            columns["nll"] = -model.log_prob(model.inputs(batch))
+            columns["anomaly"] = _anomalies(batch, columns["nll"])
         for name, (right, of) in model.scores(batch).items():
             columns |= {f"right.{name}": right, f"of.{name}": of}
         return columns
@@ -271,7 +278,9 @@ def _exact(
     metrics = []
     if density:
         unit = f"nats/{model.datum}"
-        metrics.append(mean_metric("nll", columns["nll"], None, unit, "exact: minus log p(x)"))
+        nll, anomaly = columns["nll"], columns["anomaly"]
+        metrics.append(mean_metric("nll", nll[~anomaly], None, unit, "exact: minus log p(x)"))
+        metrics += _auroc(nll, anomaly)
     for name in (key.removeprefix("of.") for key in columns if key.startswith("of.")):
         right, of = columns[f"right.{name}"].double(), columns[f"of.{name}"].double()
         metrics.append(rate_metric(name, right, of))
@@ -297,16 +306,18 @@ def _bounds(
         columns = {name: term.mean(0) for name, term in terms.items()}  # from (DRAWS, B)
         noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
         bound = importance_weighted_bound(model, x, samples)
-        units.update(model.posterior(x).mean.flatten(1))
-        nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square()}
+        anomaly = _anomalies(batch, bound.value)
+        units.update(model.posterior(x).mean.flatten(1)[~anomaly])
+        nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
         for name, (log_prob, items) in model.predictions(batch).items():
             columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
         return columns | noise | nll
 
     columns = _columns(batches, measured, units, kept)
+    anomaly = columns["anomaly"]
     unit = f"nats/{model.datum}"
     metrics = [
-        mean_metric(name, columns[name], columns[f"noise.{name}"], unit, kind)
+        mean_metric(name, columns[name][~anomaly], columns[f"noise.{name}"][~anomaly], unit, kind)
         for name, kind in kinds.items()
     ]
     metrics[-1]["importance_samples"] = samples
@@ -321,7 +332,7 @@ def _bounds(
     }
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
     predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
-    return [*metrics, active, *predicted]
+    return [*metrics, active, *predicted, *_auroc(columns["nll"], anomaly)]
 
 
 def mean_metric(
@@ -348,6 +359,35 @@ def mean_metric(
         "monte_carlo_error": round(error, 5),
         "count": n,
     }
+
+
+def _anomalies(batch: Batch, values: Tensor) -> Tensor:
+    """Which data of a batch are marked as anomalies, (B,) bool; without marks, none."""
+    marked = batch.get("anomaly")
+    return torch.zeros_like(values, dtype=torch.bool) if marked is None else marked
+
+
+def _auroc(nll: Tensor, anomaly: Tensor) -> list[dict[str, Any]]:
+    """How well minus log p(x) tells anomalies, where there are some: none or one metric.
+
+    Args:
+        nll: One a datum, (N,).
+        anomaly: Which are marked, (N,) bool.
+    """
+    if not anomaly.any():
+        return []
+    area, error = auroc(nll, anomaly)
+    return [
+        {
+            "name": "auroc",
+            "value": round(area.item(), 4),
+            "unit": "area under the ROC curve",
+            "kind": f"of the NLL, for {int(anomaly.sum()):,} anomalies",
+            "standard_error": None if error.isnan() else round(error.item(), 4),
+            "monte_carlo_error": 0.0,
+            "count": len(nll),
+        }
+    ]
 
 
 def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:

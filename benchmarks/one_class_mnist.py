@@ -16,7 +16,7 @@ import torch
 
 import zoo
 from zoo import fit
-from zoo.anomaly import _NEEDS, _can
+from zoo.anomaly import scores_of
 from zoo.metrics.auroc import placements
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -41,7 +41,7 @@ def main():
         nll += [torch.cat([zoo.anomaly_scores(model, b["image"]) for b in data.val_dataloader()])]
         batches = list(data.test_dataloader())
         anomaly = torch.cat([b["anomaly"] for b in batches])
-        for by in [name for name in _NEEDS if _can({*model.verbs()}, name)]:
+        for by in scores_of(model):
             scores = torch.cat([zoo.anomaly_scores(model, b["image"], by) for b in batches])
             area, moved = influence(placements(scores, anomaly), anomaly)
             areas.setdefault(by, []).append(area)

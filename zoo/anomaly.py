@@ -56,14 +56,14 @@ def anomaly_scores(
         NotImplementedError: if the model lacks a verb that the score needs.
         ValueError: if x does not fit the model, or a score comes out as NaN.
     """
-    verbs = {*model.verbs()}
-    if by is None and not (_can(verbs, "likelihood") or _can(verbs, "error")):
+    can = scores_of(model)
+    if by is None and not {"likelihood", "error"} & {*can}:
         raise NotImplementedError(
             f"{type(model).__name__} has no anomaly score: it lacks a likelihood and reconstruct."
         )
-    by = by or ("likelihood" if _can(verbs, "likelihood") else "error")
+    by = by or ("likelihood" if "likelihood" in can else "error")
     check_choice(Score, by=by)
-    if not _can(verbs, by):
+    if by not in can:
         needed = " or ".join(", ".join(sorted(option)) for option in _NEEDS[by])
         raise NotImplementedError(
             f"{type(model).__name__} has no anomaly score by {by}, which needs {needed}."
@@ -89,8 +89,10 @@ def anomaly_scores(
     return scores
 
 
-def _can(verbs: set[str], by: str) -> bool:
-    return any(option <= verbs for option in _NEEDS[by])
+def scores_of(model: LatentVariableModel) -> tuple[str, ...]:
+    """Which anomaly scores a model has, by its verbs."""
+    verbs = {*model.verbs()}
+    return tuple(by for by, options in _NEEDS.items() if any(has <= verbs for has in options))
 
 
 def anomaly_threshold(scores: Tensor, false_alarms: float = 0.01) -> Tensor:

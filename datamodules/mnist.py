@@ -70,6 +70,8 @@ class MNIST(ImageDataModule):
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
         root: Folder that holds `MNIST/raw`; `$ZOO_DATA` or the user's cache when None.
         val_size: Number of training images held out for validation.
+        digits: Train and validate with these digits only, by default all. The test set stays
+            whole, and its batches say under `anomaly`, bool (B,), which images are of others.
     """
 
     def __init__(
@@ -79,11 +81,15 @@ class MNIST(ImageDataModule):
         seed: int = 0,
         root: str | None = None,
         val_size: int = 5000,
+        digits: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__((1, 28, 28), batch_size, binarization, seed)
         check_at_least(1, val_size=val_size)
+        if digits is not None and not (digits and {*digits} <= {*range(10)}):
+            raise ValueError(f"digits is {list(digits)}, but must be some of 0 to 9.")
         self.root = root
         self.val_size = val_size
+        self.digits = digits
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
@@ -96,7 +102,19 @@ class MNIST(ImageDataModule):
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
         """Return all splits, each with `image` uint8 (N, 1, 28, 28) and `label` int64 (N,)."""
-        return load("MNIST", self.root, self.val_size, self.seed)
+        splits = load("MNIST", self.root, self.val_size, self.seed)
+        if self.digits is None:
+            return splits
+        normal = {s: torch.isin(p["label"], torch.tensor(self.digits)) for s, p in splits.items()}
+        for split in ("train", "val"):
+            splits[split] = take(splits[split], normal[split].nonzero().flatten())
+            if not len(splits[split]["label"]):
+                raise DataError(
+                    f"none of the {split} images of {raw_dir('MNIST', self.root)} is of the digits "
+                    f"{list(self.digits)}; name others, or change val_size."
+                )
+        splits["test"]["anomaly"] = ~normal["test"]
+        return splits
 
 
 class FashionMNIST(ImageDataModule):

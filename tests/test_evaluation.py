@@ -8,7 +8,7 @@ import zoo
 from zoo import evaluation
 from zoo.base import LatentVariableModel
 from zoo.metrics import ActiveUnits
-from zoo.models import HMM, VAE
+from zoo.models import GMM, HMM, VAE
 
 
 def small(**arguments):
@@ -175,10 +175,16 @@ def test_a_share_of_items_has_the_error_of_a_ratio():
     def draw():
         of = torch.randint(1, 20, (400,)).double()
         right = torch.binomial(of, 0.3 + 0.4 * torch.rand(400).double())  # data differ, too
-        return evaluation._rate("accuracy", right, of)
+        return evaluation.rate_metric("accuracy", right, of)
 
     found = [draw() for _ in range(200)]
     spread = torch.tensor([m["value"] for m in found]).std().item()
     stated = sum(m["standard_error"] for m in found) / 200
     assert stated == pytest.approx(spread, rel=0.2)  # the spread of 200 is known to 1 in 20
     assert sum(m["value"] for m in found) / 200 == pytest.approx(0.5, abs=0.01)
+
+
+def test_codes_without_anything_between_are_no_path():
+    gmm = GMM(x_shape=(1, 4, 4), components=3)
+    with pytest.raises(ValueError, match="a code of GMM is made of whole numbers"):
+        zoo.interpolate(gmm, torch.zeros(1, 4, 4), torch.ones(1, 4, 4))

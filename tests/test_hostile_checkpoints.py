@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -113,7 +114,8 @@ USES: dict[str, Change] = {
 def use(folder: Path, *names: str) -> dict[str, str]:
     """Use a folder in the ways named, or in all; the sentences with which it was refused."""
     refused = {}
-    with watched(folder) as seen, bounded():
+    cache = {"XDG_CACHE_HOME": str(folder / "cache")}  # where a measurement keeps what it has done
+    with patch.dict(os.environ, cache), watched(folder) as seen, bounded():
         for name in names or USES:
             try:
                 USES[name](folder)

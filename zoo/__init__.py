@@ -14,9 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from zoo.anomaly import anomaly_scores as anomaly_scores
+    from zoo.anomaly import anomaly_threshold as anomaly_threshold
     from zoo.base import LatentVariableModel as LatentVariableModel
     from zoo.catalog import describe as describe
     from zoo.catalog import list_models as list_models
+    from zoo.comparison import compare as compare
     from zoo.errors import ZooError as ZooError
     from zoo.evaluation import evaluate as evaluate
     from zoo.evaluation import interpolate as interpolate
@@ -31,6 +34,9 @@ __version__ = "0.1.0"
 _HOME = {
     "LatentVariableModel": "zoo.base",
     "ZooError": "zoo.errors",
+    "compare": "zoo.comparison",
+    "anomaly_scores": "zoo.anomaly",
+    "anomaly_threshold": "zoo.anomaly",
     "describe": "zoo.catalog",
     "evaluate": "zoo.evaluation",
     "from_pretrained": "zoo.pretrained",

@@ -188,7 +188,7 @@ def _prose(
     name: str, folder: Path, config: Config, metrics: list[dict[str, Any]], handle: str | None
 ) -> list[str]:
     data, facts = _data_set(config), config.summary
-    latent = " x ".join(map(str, facts.get("latent_shape", ())))
+    latent = " x ".join(map(str, facts.get("latent_shape", ()))) or "1"
     x_shape = config.init_args.get("x_shape")
     shape = " x ".join(map(shown, x_shape)) if isinstance(x_shape, list) else shown(x_shape)
     image = facts.get("datum", "image") == "image"
@@ -341,7 +341,7 @@ def models_table() -> str:
         units = {m["name"]: m["unit"].partition("/")[2] for m in d.metrics}
         rows.append(
             f"| [`{name}`](hub_cards/{name}/README.md) | {d.family} | {d.data} | "
-            f"{' x '.join(map(str, d.latent_shape))} | {d.parameters:,} | "
+            f"{' x '.join(map(str, d.latent_shape)) or 1} | {d.parameters:,} | "
             f"{values.get('nll', '')} | {units.get('nll', '')} | {values.get('elbo', '')} |"
         )
     return "\n".join(rows)

@@ -156,7 +156,12 @@ _METRIC = {
     "dataset": _LINE,
     "split": _LINE,
 }
-_METRIC_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "quick": _OBJECT}
+_METRIC_MAY = {
+    "importance_samples": _SAMPLES,
+    "monte_carlo_error": _NUMBER,
+    "quick": _OBJECT,
+    "job": _LINE,
+}
 _QUICK = {"value": _NUMBER, "standard_error": _or_null(_NUMBER), "count": _SOME}
 _QUICK_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
 

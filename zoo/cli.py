@@ -109,10 +109,20 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="measure a model on its test set")
     command.add_argument("model", help="name or folder")
     command.add_argument("--data", help="name of a DataModule; by default the model's own")
-    command.add_argument("--samples", type=int, default=5000, help="importance samples an image")
+    _suite_argument(command, "card")
+    command.add_argument("--samples", type=int, help="importance samples an image")
     command.add_argument("--limit", type=int, help="only so many images")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int)
     command.add_argument("--write", action="store_true", help="write metrics.json and the card")
+    _device_argument(command)
+
+    command = commands.add_parser("compare", help="put models side by side: a table and pictures")
+    command.add_argument("models", nargs="+", help="names, folders, or patterns such as '*-mnist'")
+    command.add_argument("--on", help="name of a DataModule; by default each model's own")
+    _suite_argument(command, "quick")
+    command.add_argument(
+        "-o", "--output", type=Path, help="folder for comparison.csv, comparison.html, pictures.png"
+    )
     _device_argument(command)
 
     command = commands.add_parser("verify", help="check a model's files and measure its numbers")
@@ -166,6 +176,17 @@ def _picture_command(commands: Any, name: str, summary: str, default_n: int = 8)
     command.add_argument("-o", "--output", type=Path, default=Path(f"{name}.png"), help="PNG file")
     command.add_argument("--seed", type=int, default=0)
     return command
+
+
+def _suite_argument(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--suite",
+        choices=["quick", "card", "full"],
+        default=default,
+        help="likelihood, probes of codes and distances of samples, on 1,000 images (quick) or all "
+        "(card), and what the ELBO's gap is made of (full); flags change it; %(default)s if left "
+        "out",
+    )
 
 
 def _device_argument(command: argparse.ArgumentParser) -> None:
@@ -248,7 +269,7 @@ def _list(args: argparse.Namespace) -> None:
     rows = [("name", "family", "data", "latent", "parameters", "verbs")]
     for name in names:
         d = catalog.describe(name)
-        latent = "x".join(map(str, d.latent_shape))
+        latent = "x".join(map(str, d.latent_shape)) or "1"
         rows.append((name, d.family, d.data, latent, f"{d.parameters:,}", " ".join(d.verbs)))
     _print_table(rows)
 
@@ -262,7 +283,7 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
 def _info(args: argparse.Namespace) -> None:
     d = catalog.describe(args.model)
     print(f"{d.name}: {d.family} trained on {d.data}")
-    print(f"  latent shape  {' x '.join(map(str, d.latent_shape))}")
+    print(f"  latent shape  {' x '.join(map(str, d.latent_shape)) or 1}")
     print(f"  parameters    {d.parameters:,} ({d.bytes / 1e6:.1f} MB)")
     print(f"  licence       {d.license}")
     print(f"  verbs         {', '.join(d.verbs)}")
@@ -407,17 +428,41 @@ def _device(args: argparse.Namespace) -> str:
 
 def _evaluate(args: argparse.Namespace) -> None:
     from zoo.cards import refresh, write_metrics
-    from zoo.protocol import QUICK, Protocol, measure, with_quick_values
+    from zoo.pretrained import from_pretrained
+    from zoo.protocol import QUICK, with_quick_values
+    from zoo.suites import SUITES, forget, run, work_folder
 
-    model = _load(args).to(_device(args))
-    metrics = measure(model, Protocol(args.samples, args.limit, args.seed), args.data)
+    folder, device = catalog.locate(args.model), _device(args)
+    model = from_pretrained(args.model).to(device)
+    suite = SUITES[args.suite]
+    flags = {"samples": args.samples, "limit": args.limit, "seed": args.seed}
+    protocol = suite.protocol._replace(**{k: v for k, v in flags.items() if v is not None})
+    work = work_folder(folder, protocol, args.data, device)
+    metrics = run(model, suite.jobs, protocol, args.data, work)
+    if not metrics:
+        raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
     for metric in metrics:
         error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
         print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
     if args.write:
-        folder = catalog.locate(args.model)
-        write_metrics(folder, with_quick_values(metrics, measure(model, QUICK, args.data)))
+        rough = work_folder(folder, QUICK, args.data, device)
+        quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)
+        write_metrics(folder, with_quick_values(metrics, quick))
         refresh(folder)
+        forget(rough)
+    forget(work)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from zoo.comparison import compare, markdown, table, write
+
+    device = _device(args)
+    rows = compare(args.models, args.on, args.suite, device)
+    print(markdown(table(rows)))
+    if args.output is not None:
+        about = f"zoo compare, version {__version__}, {args.suite} suite, on {device}."
+        for path in write(rows, args.output.expanduser(), about):
+            print(path)
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -563,6 +608,7 @@ _COMMANDS = {
     "interpolate": _interpolate,
     "traverse": _traverse,
     "evaluate": _evaluate,
+    "compare": _compare,
     "verify": _verify,
     "reproduce": _reproduce,
     "export": _export,

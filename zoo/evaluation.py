@@ -1,16 +1,19 @@
 """What can be built from the verbs: functions over any model that has them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
+from zoo.checkpoint import read_tensors, write_tensors
 from zoo.checks import check_images, check_shape
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
-from zoo.metrics import ActiveUnits, perplexity
+from zoo.metrics import ActiveUnits, auroc, perplexity
 
 
 class LogLikelihood(NamedTuple):
@@ -43,7 +46,7 @@ def log_likelihood(
         NotImplementedError: if the model has neither.
         ValueError: if a count is not positive.
     """
-    if model.datum == "image":
+    if len(model.x_shape) == 3:
         check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:
@@ -101,6 +104,11 @@ def interpolate(
     check_shape("x0", x0[None], model.x_shape)
     check_shape("x1", x1[None], model.x_shape)
     z0, z1 = model.encode(torch.stack([x0, x1]))
+    if not z0.is_floating_point():
+        raise ValueError(
+            f"interpolate goes from code to code in steps, but a code of {type(model).__name__} "
+            "is made of whole numbers, and there is nothing between them."
+        )
     t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
     t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
     z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
@@ -155,13 +163,27 @@ def traverse(
 DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL's
 
 
+def has_likelihood(model: LatentVariableModel) -> bool:
+    """Whether the model's verbs give a likelihood or a bound on it, or classify."""
+    verbs = {*model.verbs()}
+    return bool({"log_prob", "classify"} & verbs) or {"prior", "posterior", "likelihood"} <= verbs
+
+
 @torch.no_grad()
 def evaluate(
-    model: LatentVariableModel, batches: Iterable[Batch], samples: int = 5000, seed: int = 0
+    model: LatentVariableModel,
+    batches: Iterable[Batch],
+    samples: int = 5000,
+    seed: int = 0,
+    kept: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
     With it goes what `scores` counts, which is all that is measured of a classifier.
+
+    Where batches say under `anomaly` which data are not of the kind that the model was trained on,
+    (B,) bool, what is a mean over data is one over the others, and with it goes the area under the
+    ROC curve with which the NLL tells the two kinds apart.
 
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
     ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
@@ -174,6 +196,8 @@ def evaluate(
         batches: Batches as the model's DataModule gives them.
         samples: Importance samples per datum for the NLL.
         seed: Seed of the posterior draws.
+        kept: File to keep in, after each batch, what was measured so far. If it is there,
+            measuring goes on behind it, and ends with the same numbers as if never interrupted.
 
     Returns:
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
@@ -181,46 +205,90 @@ def evaluate(
     Raises:
         NotImplementedError: if the model has no likelihood and is no classifier.
     """
-    verbs = {*model.verbs()}
-    exact = bool({"log_prob", "classify"} & verbs)
-    if not exact and not {"prior", "posterior", "likelihood"} <= verbs:
+    if not has_likelihood(model):
         raise NotImplementedError(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
         )
+    exact = bool({"log_prob", "classify"} & {*model.verbs()})
     training = model.training
     model.eval()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            metrics = _exact(model, batches) if exact else _bounds(model, batches, samples)
+            metrics = (
+                _exact(model, batches, kept) if exact else _bounds(model, batches, samples, kept)
+            )
     finally:
         model.train(training)
     return [{**metric, "seed": seed} for metric in metrics]
 
 
-def _exact(model: LatentVariableModel, batches: Iterable[Batch]) -> list[dict[str, Any]]:
+def _columns(
+    batches: Iterable[Batch],
+    measured: Callable[[Batch], Mapping[str, Tensor]],
+    units: ActiveUnits,
+    kept: Path | None,
+) -> dict[str, Tensor]:
+    """What is measured of each datum, (N,) by name: see `evaluate` for what is kept.
+
+    Args:
+        batches: The data.
+        measured: What to measure of a batch that is on the device of `units`, (B,) by name.
+        units: What `measured` updates besides.
+        kept: The file.
+    """
+    device, columns, done = units.device, dict[str, Tensor](), 0
+    units.persistent(True)
+    if kept is not None and kept.is_file():
+        state = read_tensors(kept)
+        done = int(state.pop("batches"))
+        torch.set_rng_state(state.pop("rng"))
+        if "device_rng" in state:
+            torch.get_device_module(device).set_rng_state(state.pop("device_rng"), device)
+        units.load_state_dict({name: state.pop(f"units.{name}") for name in units.state_dict()})
+        columns = {name: column.to(device) for name, column in state.items()}
+    for batch in islice(batches, done, None):
+        for name, column in measured(on_device(batch, device)).items():
+            columns[name] = torch.cat([columns[name], column]) if name in columns else column
+        done += 1
+        if kept is not None:
+            state = {**columns, "batches": torch.tensor(done), "rng": torch.get_rng_state()}
+            if device.type != "cpu":
+                state["device_rng"] = torch.get_device_module(device).get_rng_state(device)
+            write_tensors(state | units.state_dict(prefix="units."), kept)
+    return columns
+
+
+def _exact(
+    model: LatentVariableModel, batches: Iterable[Batch], kept: Path | None
+) -> list[dict[str, Any]]:
     density = "log_prob" in model.verbs()
-    values: list[Tensor] = []
-    scores: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for batch in batches:
-        batch = _to(batch, model.device)
+
+    def measured(batch: Batch) -> dict[str, Tensor]:
+        columns: dict[str, Tensor] = {}
         if density:
-            values.append(-model.log_prob(model.inputs(batch)))
-        for name, score in model.scores(batch).items():
-            scores.setdefault(name, []).append(score)
+            columns["nll"] = -model.log_prob(model.inputs(batch))
+            columns["anomaly"] = _anomalies(batch, columns["nll"])
+        for name, (right, of) in model.scores(batch).items():
+            columns |= {f"right.{name}": right, f"of.{name}": of}
+        return columns
+
+    columns = _columns(batches, measured, ActiveUnits(0).to(model.device), kept)
     metrics = []
     if density:
         unit = f"nats/{model.datum}"
-        metrics.append(_mean("nll", torch.cat(values), None, unit, "exact: minus log p(x)"))
-    for name, parts in scores.items():
-        right, of = (torch.cat(column).double() for column in zip(*parts, strict=True))
-        metrics.append(_rate(name, right, of))
+        nll, anomaly = columns["nll"], columns["anomaly"]
+        metrics.append(mean_metric("nll", nll[~anomaly], None, unit, "exact: minus log p(x)"))
+        metrics += _auroc(nll, anomaly)
+    for name in (key.removeprefix("of.") for key in columns if key.startswith("of.")):
+        right, of = columns[f"right.{name}"].double(), columns[f"of.{name}"].double()
+        metrics.append(rate_metric(name, right, of))
     return metrics
 
 
 def _bounds(
-    model: LatentVariableModel, batches: Iterable[Batch], samples: int
+    model: LatentVariableModel, batches: Iterable[Batch], samples: int, kept: Path | None
 ) -> list[dict[str, Any]]:
     kinds = {
         "elbo": f"lower bound on log p(x), {DRAWS} draws",
@@ -228,27 +296,28 @@ def _bounds(
         "distortion": f"-E_q[log p(x|z)], {DRAWS} draws",
         "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
     }
-    columns: dict[str, list[Tensor]] = {name: [] for name in kinds}  # of (B,), nats
-    noise: dict[str, list[Tensor]] = {name: [] for name in kinds}  # squared Monte Carlo errors
-    predicted: dict[str, list[tuple[Tensor, Tensor]]] = {}
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
-    for batch in batches:
-        batch = _to(batch, model.device)
+
+    def measured(batch: Batch) -> dict[str, Tensor]:
+        """Terms in nats, and the squares of their Monte Carlo errors."""
         x = model.inputs(batch)
         draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
-        for name, term in terms.items():  # (DRAWS, B)
-            columns[name].append(term.mean(0))
-            noise[name].append(term.var(0) / DRAWS)
+        columns = {name: term.mean(0) for name, term in terms.items()}  # from (DRAWS, B)
+        noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
         bound = importance_weighted_bound(model, x, samples)
-        columns["nll"].append(-bound.value)
-        noise["nll"].append(bound.standard_error.square())
-        units.update(model.posterior(x).mean.flatten(1))
-        for name, prediction in model.predictions(batch).items():
-            predicted.setdefault(name, []).append(prediction)
+        anomaly = _anomalies(batch, bound.value)
+        units.update(model.posterior(x).mean.flatten(1)[~anomaly])
+        nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
+        for name, (log_prob, items) in model.predictions(batch).items():
+            columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
+        return columns | noise | nll
+
+    columns = _columns(batches, measured, units, kept)
+    anomaly = columns["anomaly"]
     unit = f"nats/{model.datum}"
     metrics = [
-        _mean(name, torch.cat(columns[name]), torch.cat(noise[name]), unit, kind)
+        mean_metric(name, columns[name][~anomaly], columns[f"noise.{name}"][~anomaly], unit, kind)
         for name, kind in kinds.items()
     ]
     metrics[-1]["importance_samples"] = samples
@@ -261,10 +330,14 @@ def _bounds(
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],
     }
-    return [*metrics, active, *(_perplexity(name, parts) for name, parts in predicted.items())]
+    names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
+    predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
+    return [*metrics, active, *predicted, *_auroc(columns["nll"], anomaly)]
 
 
-def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str) -> dict[str, Any]:
+def mean_metric(
+    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str
+) -> dict[str, Any]:
     """A metric that is a mean over data.
 
     Args:
@@ -288,7 +361,36 @@ def _mean(name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str)
     }
 
 
-def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
+def _anomalies(batch: Batch, values: Tensor) -> Tensor:
+    """Which data of a batch are marked as anomalies, (B,) bool; without marks, none."""
+    marked = batch.get("anomaly")
+    return torch.zeros_like(values, dtype=torch.bool) if marked is None else marked
+
+
+def _auroc(nll: Tensor, anomaly: Tensor) -> list[dict[str, Any]]:
+    """How well minus log p(x) tells anomalies, where there are some: none or one metric.
+
+    Args:
+        nll: One a datum, (N,).
+        anomaly: Which are marked, (N,) bool.
+    """
+    if not anomaly.any():
+        return []
+    area, error = auroc(nll, anomaly)
+    return [
+        {
+            "name": "auroc",
+            "value": round(area.item(), 4),
+            "unit": "area under the ROC curve",
+            "kind": f"of the NLL, for {int(anomaly.sum()):,} anomalies",
+            "standard_error": None if error.isnan() else round(error.item(), 4),
+            "monte_carlo_error": 0.0,
+            "count": len(nll),
+        }
+    ]
+
+
+def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     r"""A metric that is a share r of items, which come in data of several.
 
     Its standard error is that of a ratio of means, $\sqrt{\sum_n (a_n - r b_n)^2} / \sum_n b_n$.
@@ -311,14 +413,14 @@ def _rate(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     }
 
 
-def _perplexity(name: str, parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any]:
+def _perplexity(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
     """A metric of how well parts of data are predicted.
 
     Args:
         name: Of the metric.
-        parts: Nats and numbers of items, (B,) each, a pair a batch.
+        log_prob: Of the part of each datum, in nats, (N,).
+        items: How many it has, (N,).
     """
-    log_prob, items = (torch.cat(column) for column in zip(*parts, strict=True))
     found = perplexity(log_prob, items)
     return {
         "name": name,
@@ -331,5 +433,6 @@ def _perplexity(name: str, parts: list[tuple[Tensor, Tensor]]) -> dict[str, Any]
     }
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on a device."""
     return {key: v.to(device) if isinstance(v, Tensor) else v for key, v in batch.items()}

@@ -4,14 +4,17 @@ A metric of metrics.json states its protocol beside its value: dataset, split, n
 seed and samples. Most have a `quick` value, too, of a protocol that takes seconds.
 """
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import datamodules
-from datamodules.base import DataModule, ImageDataModule
+from datamodules.base import DataModule, ImageDataModule, Split
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.errors import ZooError, brief, nearest
 from zoo.evaluation import evaluate
+
+T = TypeVar("T")
 
 
 class Protocol(NamedTuple):
@@ -33,14 +36,18 @@ QUICK = Protocol(samples=200, limit=1000)
 
 
 def measure(
-    model: LatentVariableModel, protocol: Protocol, dataset: str | None = None
+    model: LatentVariableModel,
+    protocol: Protocol,
+    dataset: str | None = None,
+    kept: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure a model on a test set: what `evaluate` gives, with the names of the data.
+    """Measure a model's likelihood on a test set: what `evaluate` gives, and the data's names.
 
     Args:
         model: The model, on the device where it is to be measured.
         protocol: How.
         dataset: Name of a DataModule; by default the model's own.
+        kept: As `evaluate` has it.
 
     Raises:
         ZooError: if the dataset is unknown.
@@ -48,7 +55,7 @@ def measure(
     """
     module = data_module(model, dataset)
     batches = held_out(module, protocol.limit)
-    found = evaluate(model, batches, protocol.samples, protocol.seed)
+    found = evaluate(model, batches, protocol.samples, protocol.seed, kept)
     for metric in found:
         metric |= {"dataset": type(module).__name__, "split": "test"}
     return found
@@ -98,36 +105,44 @@ def data_module(model: LatentVariableModel, name: str | None = None) -> DataModu
 
 
 def held_out(
-    module: DataModule, limit: int | None = None, batch_size: int = 100
+    module: DataModule,
+    limit: int | None = None,
+    batch_size: int = 100,
+    split: Split = "test",
 ) -> Iterator[dict[str, Any]]:
-    """Batches of the test set, with a progress bar.
+    """Batches of the test set, in its order, with a progress bar.
 
     Args:
         module: Where the data come from.
         limit: Only the first so many examples.
         batch_size: Examples in a batch.
+        split: Another split, whose examples are then not held out.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     if limit is not None and limit < 1:
         raise ZooError(f"limit is {limit}, but at least 1 example is needed.")
     module.batch_size = batch_size
     module.prepare_data()
     module.setup("test")
     left = limit
-    console = Console(stderr=True)  # what is printed may be JSON
-    progress = track(
-        module.test_dataloader(),
-        description="Measuring",
-        transient=True,
-        console=console,
-        disable=not console.is_terminal,
-    )
-    for batch in progress:
+    loader = module.loader(split, shuffle=False, rank=0, world_size=1)
+    for batch in progress(loader, f"Measuring, {split} set"):
         if left is not None:
             batch = {key: value[:left] for key, value in batch.items()}
             left -= len(next(iter(batch.values())))
         yield batch
         if left == 0:
             return
+
+
+def progress(steps: Iterable[T], what: str) -> Iterable[T]:
+    """The same steps, with a progress bar where somebody is watching.
+
+    Args:
+        steps: What is gone through.
+        what: What is done meanwhile.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)  # what is printed may be JSON
+    return track(steps, what, transient=True, console=console, disable=not console.is_terminal)

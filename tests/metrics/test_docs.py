@@ -15,6 +15,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 @pytest.mark.parametrize(
     ("page", "fewer"),
     [
+        ("anomaly", []),
         ("disentanglement", [("15_000", "60"), ("60, 64", "60, 4")]),
         ("sample_quality", [("KernelDistance(1000)", "KernelDistance(50)")]),
     ],

@@ -1,6 +1,7 @@
 """Metrics that stream over batches and synchronise across processes."""
 
 from zoo.metrics.active_units import ActiveUnits as ActiveUnits
+from zoo.metrics.auroc import auroc as auroc
 from zoo.metrics.coherence import Coherence as Coherence
 from zoo.metrics.coherence import TopicCoherence as TopicCoherence
 from zoo.metrics.disentanglement import DCI as DCI

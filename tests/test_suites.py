@@ -1,0 +1,312 @@
+"""What suites measure is right, goes on where it was stopped, and is measured again by `verify`."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+import zoo
+from datamodules import FakeImages
+from zoo import cards, catalog, suites
+from zoo.checkpoint import write_text
+from zoo.cli import main
+from zoo.models import GMM, PPCA, VAE, Classifier
+from zoo.protocol import QUICK, Protocol, measure
+from zoo.suites import SUITES, frechet, pairwise, probed, run, with_errors, work_folder
+
+DATA = {
+    "class_path": "FakeImages",
+    "init_args": {"x_shape": [1, 8, 8], "n": 480, "classes": 3, "binarization": "none"},
+}
+BINARY = {**DATA, "init_args": {**DATA["init_args"], "binarization": "dynamic"}}
+SAMPLES = {"frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"}
+
+
+def tiny(cls, data=DATA, **arguments):
+    torch.manual_seed(0)
+    model = cls(x_shape=(1, 8, 8), **arguments).eval()
+    model.data = data
+    return model
+
+
+def vae(**arguments):
+    return tiny(VAE, BINARY, **{"latent_dim": 3, "hidden": (16,), **arguments})
+
+
+@pytest.fixture
+def features(tmp_path, monkeypatch):
+    """A shipped classifier of the data, untrained, in whose features samples are compared."""
+    monkeypatch.setattr(catalog, "CARDS", tmp_path / "cards")
+    monkeypatch.setattr(catalog, "PINS", tmp_path / "cards" / "sha256.json")
+    monkeypatch.setitem(suites.FEATURES, "FakeImages", "lenet-stars")
+    network = tiny(Classifier, channels=(4,), features=6, labels=("0", "1", "2"))
+    network.save_pretrained(tmp_path / "cards" / "lenet-stars")
+    catalog.write_pins()
+    return network
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "latent-zoo" / "evaluations"
+
+
+# --- likelihood: stopped and continued -----------------------------------------------------------
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stopping(monkeypatch, model, verb, after):
+    """Let a verb raise when it is called once more than so many times."""
+    right, calls = getattr(model, verb), []
+
+    def act(*args):
+        calls.append(1)
+        if len(calls) > after:
+            raise StoppedError
+        return right(*args)
+
+    monkeypatch.setattr(model, verb, act)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("verb", "make"), [("posterior", vae), ("log_prob", lambda: tiny(PPCA, latent_dim=2))]
+)
+def test_what_was_stopped_ends_with_the_same_numbers(tmp_path, monkeypatch, verb, make):
+    model, protocol = make(), Protocol(samples=20, seed=3)
+    whole = measure(model, protocol)
+    assert whole == run(make(), ["likelihood"], protocol)
+    # 120 test images are two batches; each calls posterior once for every draw, k and the units
+    with monkeypatch.context() as patch:
+        stopping(patch, model, verb, 15 if verb == "posterior" else 1)
+        with pytest.raises(StoppedError):
+            run(model, ["likelihood"], protocol, work=tmp_path)
+    assert (tmp_path / "likelihood.safetensors").is_file()
+    assert not (tmp_path / "likelihood.json").exists()
+    torch.rand(7)  # another process has other random numbers
+    with monkeypatch.context() as patch:
+        calls = stopping(patch, model, verb, 10**6)
+        assert run(model, ["likelihood"], protocol, work=tmp_path) == whole
+        once = len(calls)
+        run(model, ["likelihood"], protocol)
+        assert once * 2 == len(calls) - once  # half of the batches were left
+
+
+def test_finished_jobs_are_not_done_again(tmp_path, features, monkeypatch):
+    model = vae()
+    protocol = Protocol(samples=5, limit=110)
+    jobs = SUITES["card"].jobs
+    whole = run(model, jobs, protocol)
+    with monkeypatch.context() as patch:
+        stopping(patch, model, "decode", 0)
+        with pytest.raises(StoppedError):
+            run(model, jobs, protocol, work=tmp_path)
+    assert {p.name for p in tmp_path.glob("*.json")} == {"likelihood.json", "probes.json"}
+    with monkeypatch.context() as patch:
+        stopping(patch, model, "posterior", 0)
+        assert run(model, jobs, protocol, work=tmp_path) == whole
+
+
+def test_the_command_goes_on_and_leaves_nothing_behind(
+    tmp_path, cache, features, monkeypatch, capsys
+):
+    folder, twin = tmp_path / "vae-stars", tmp_path / "twin" / "vae-stars"
+    for place in (folder, twin):
+        vae().save_pretrained(place)
+    words = ["--samples=5", "--limit=110", "--write"]
+    assert main(["evaluate", str(twin), *words]) == 0
+    assert not [*cache.iterdir()]
+    with monkeypatch.context() as patch:
+        decode, calls = VAE.decode, []
+
+        def stop(self, z):
+            calls.append(1)
+            if len(calls) > 2:
+                raise KeyboardInterrupt
+            return decode(self, z)
+
+        patch.setattr(VAE, "decode", stop)
+        assert main(["evaluate", str(folder), *words]) == 130
+    assert not (folder / "metrics.json").exists()
+    # it was stopped in the quick measurement, with the card's done
+    asked = (Protocol(5, 110), QUICK)
+    assert {*cache.iterdir()} == {work_folder(folder, p, None, "cpu") for p in asked}
+    assert main(["evaluate", str(folder), *words]) == 0
+    assert not [*cache.iterdir()]
+    assert (folder / "metrics.json").read_text() == (twin / "metrics.json").read_text()
+    assert capsys.readouterr().err == "zoo: interrupted\n"
+
+
+def test_what_is_kept_belongs_to_one_question(tmp_path):
+    folder = tmp_path / "m"
+    vae().save_pretrained(folder)
+    asked = [
+        (QUICK, None, "cpu"),
+        (QUICK, None, "cuda"),
+        (QUICK, "Digits", "cpu"),
+        (QUICK._replace(seed=1), None, "cpu"),
+    ]
+    keys = [work_folder(folder, *question) for question in asked]
+    assert work_folder(folder, *asked[0]) == keys[0]
+    vae(hidden=(17,)).save_pretrained(folder)
+    keys.append(work_folder(folder, *asked[0]))
+    assert len({*keys}) == 5
+
+
+# --- probes --------------------------------------------------------------------------------------
+
+
+def test_probes_see_what_is_in_the_codes():
+    labels = torch.arange(300) % 3
+    centres = functional.one_hot(labels, 3).float()
+    codes = centres * 3 + 0.3 * torch.randn(300, 3)  # ten standard deviations apart
+    train, test = (codes[:200], labels[:200]), (codes[200:], labels[200:])
+    found = {m["name"]: m for m in probed(train, test, "codes")}
+    assert {name: m["value"] for name, m in found.items()} == {"linear_probe": 1, "knn_probe": 1}
+    assert "fitted on 200 training images" in found["linear_probe"]["kind"]
+    index = torch.where(torch.arange(300) < 270, labels, 3)  # of the 100, 30 have an unseen one
+    found = probed((index[:200], labels[:200]), (index[200:], labels[200:]), "codes")
+    share = found[0]["value"]  # the unseen are all given one label, that of a third
+    assert share == pytest.approx(0.8, abs=0.01)
+    assert found[0]["standard_error"] == pytest.approx(
+        math.sqrt(share * (1 - share) / 100), abs=1e-4
+    )
+    assert probed((codes[:4], labels[:4]), test, "codes") == []
+    assert probed((codes[:9], torch.zeros(9)), test, "codes") == []
+
+
+def test_probes_are_fitted_on_as_many_training_images(monkeypatch):
+    model = tiny(PPCA, latent_dim=2)
+    seen = []
+    monkeypatch.setattr(suites, "probed", lambda *args: seen.append(args) or [])
+    suites.probes(model, None, Protocol(limit=50), None)
+    ((train, test, _),) = seen
+    module = FakeImages(**DATA["init_args"])
+    module.setup()
+    for (codes, labels), split in ((train, "train"), (test, "test")):
+        image = module.splits[split]["image"][:50].float() / 255
+        torch.testing.assert_close(codes, model.encode(image).detach())
+        assert torch.equal(labels, module.splits[split]["label"][:50])
+
+
+# --- samples -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statistic", [frechet, pairwise])
+def test_errors_of_distances_are_those_of_other_data_and_other_draws(statistic):
+    torch.manual_seed(0)
+
+    def normal(shift=0.0):
+        return torch.randn(200, 3) + shift
+
+    fixed_real, fixed_draw = normal(), normal(0.7)
+    of_data = [statistic(normal(), fixed_draw) for _ in range(40)]
+    of_draws = [statistic(fixed_real, normal(0.7)) for _ in range(40)]
+    found = [with_errors(statistic, normal(), normal(0.7)) for _ in range(8)]
+    for name in found[0]:
+        for runs, place in ((of_data, 1), (of_draws, 2)):
+            spread = torch.stack([run[name].double() for run in runs]).std().item()
+            stated = sum(distance[name][place] for distance in found) / 8
+            # spread is known to 1 in 9, stated to 1 in 12; radii of half as many are wider
+            assert 0.5 < stated / spread < 2, (name, place)
+
+
+def test_samples_are_compared_in_the_classifiers_features(features):
+    model = tiny(PPCA, latent_dim=2)
+    found = {m["name"]: m for m in run(model, ["samples"], Protocol(seed=5))}
+    assert found.keys() == SAMPLES
+    module = FakeImages(**DATA["init_args"])
+    module.setup()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        real = features.encode(module.splits["test"]["image"].float() / 255).double()
+        fake = features.encode(torch.cat([model.sample(100), model.sample(20)])).double()
+    roots = torch.linalg.eigvals(torch.cov(real.T) @ torch.cov(fake.T)).sqrt().real.sum()
+    wanted = (real.mean(0) - fake.mean(0)).square().sum()
+    wanted += torch.cov(real.T).trace() + torch.cov(fake.T).trace() - 2 * roots
+    metric = found["frechet_distance"]
+    assert metric["value"] == pytest.approx(wanted.item(), rel=1e-4, abs=1e-4)
+    assert metric["unit"] == "lenet-stars features"
+    assert "120 samples" in metric["kind"]
+    assert (metric["count"], metric["seed"], metric["job"]) == (120, 5, "samples")
+
+
+def test_models_of_binary_pixels_are_drawn_by_their_means(features):
+    (kind,) = {m["kind"].partition("features, ")[2] for m in run(vae(), ["samples"], Protocol())}
+    assert kind == "120 means of p(x|z)"
+
+
+def test_a_job_that_does_not_apply_gives_nothing(features, monkeypatch):
+    assert run(vae(), ["samples"], Protocol(limit=99)) == []  # too few to compare
+    assert run(features, ["samples", "gap"], Protocol()) == []
+    assert {m["name"] for m in run(features, ["likelihood"], Protocol())} == {"accuracy"}
+    monkeypatch.setitem(suites.FEATURES, "FakeImages", "lenet-none")
+    assert run(vae(), ["samples"], Protocol()) == []
+    assert run(tiny(GMM, components=3), ["gap"], Protocol()) == []
+
+
+def test_the_gap_is_split(monkeypatch):
+    monkeypatch.setattr(suites, "ANNEALED", 10)
+    model = vae(hidden=(4,))
+    sharp = suites.inference_gap
+    monkeypatch.setattr(suites, "inference_gap", lambda m, x, k: sharp(m, x, k, 20, 4, 20))
+    found = {m["name"]: m for m in run(model, ["gap"], Protocol(samples=300))}
+    assert found.keys() == {"nll_annealed", "approximation_gap", "amortisation_gap"}
+    assert {m["count"] for m in found.values()} == {10}
+    plain = {m["name"]: m for m in measure(model, Protocol(samples=300, limit=10))}
+    whole = found["approximation_gap"]["value"] + found["amortisation_gap"]["value"]
+    # both sides state how sure they are of the same gap
+    error = sum(m["monte_carlo_error"] for m in found.values()) + plain["elbo"]["monte_carlo_error"]
+    assert -plain["elbo"]["value"] - found["nll_annealed"]["value"] == pytest.approx(
+        whole, abs=4 * error
+    )
+
+
+def test_unknown_jobs_and_suites(capsys):
+    with pytest.raises(ValueError, match="no job 'probe'; did you mean probes"):
+        run(vae(), ["probe"], Protocol())
+    assert main(["evaluate", "vae-mnist", "--suite", "fast"]) == 2
+    assert "there is no --suite 'fast'" in capsys.readouterr().err
+
+
+# --- verify --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stated(tmp_path, features):
+    folder = tmp_path / "vae-stars"
+    model = vae()
+    model.save_pretrained(folder)
+    cards.write_metrics(folder, run(model, SUITES["card"].jobs, Protocol(samples=20)))
+    return folder
+
+
+def test_verify_measures_every_metric_by_its_job(stated):
+    checks = {check.what: check for check in zoo.verify(str(stated))}
+    assert all(check.passed for check in checks.values()), checks
+    assert {"nll", "linear_probe", "knn_probe", *SAMPLES} < checks.keys()
+    for name in ("nll", "linear_probe", *SAMPLES):
+        assert checks[name].measured == checks[name].stated
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "failed"),
+    [
+        ("frechet_distance", lambda m: m.update(value=1.5 * m["value"] + 1), "frechet_distance"),
+        ("linear_probe", lambda m: m.update(value=m["value"] + 0.01), "linear_probe"),
+        ("coverage", lambda m: m.update(standard_error=9.0), "coverage"),
+        ("recall", lambda m: m.update(job="rumour"), "metrics"),
+        ("recall", lambda m: m.pop("job"), "recall"),
+    ],
+)
+def test_verify_refuses_what_no_job_gives(stated, name, change, failed):
+    path = stated / "metrics.json"
+    content = json.loads(path.read_text())
+    change(next(m for m in content["metrics"] if m["name"] == name))
+    write_text(path, json.dumps(content))
+    assert [check.what for check in zoo.verify(str(stated)) if not check.passed] == [failed]

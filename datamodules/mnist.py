@@ -81,12 +81,12 @@ class MNIST(ImageDataModule):
         seed: int = 0,
         root: str | None = None,
         val_size: int = 5000,
-        digits: tuple[int, ...] | None = None,
+        digits: list[int] | None = None,
     ) -> None:
         super().__init__((1, 28, 28), batch_size, binarization, seed)
         check_at_least(1, val_size=val_size)
         if digits is not None and not (digits and {*digits} <= {*range(10)}):
-            raise ValueError(f"digits is {list(digits)}, but must be some of 0 to 9.")
+            raise ValueError(f"digits is {digits}, but must be some of 0 to 9.")
         self.root = root
         self.val_size = val_size
         self.digits = digits
@@ -111,7 +111,7 @@ class MNIST(ImageDataModule):
             if not len(splits[split]["label"]):
                 raise DataError(
                     f"none of the {split} images of {raw_dir('MNIST', self.root)} is of the digits "
-                    f"{list(self.digits)}; name others, or change val_size."
+                    f"{self.digits}; name others, or change val_size."
                 )
         splits["test"]["anomaly"] = ~normal["test"]
         return splits

@@ -89,8 +89,8 @@ def test_batches_have_the_same_keys_everywhere():
     [
         (lambda: MNIST(batch_size=0), "batch_size is 0, but must be at least 1"),
         (lambda: MNIST(val_size=0), "val_size is 0, but must be at least 1"),
-        (lambda: MNIST(digits=()), r"digits is \[\], but must be some of 0 to 9"),
-        (lambda: MNIST(digits=(3, 10)), r"digits is \[3, 10\], but must be some of 0 to 9"),
+        (lambda: MNIST(digits=[]), r"digits is \[\], but must be some of 0 to 9"),
+        (lambda: MNIST(digits=[3, 10]), r"digits is \[3, 10\], but must be some of 0 to 9"),
         (lambda: MNIST(seed=-1), "seed is -1, but must be at least 0"),
         (lambda: Digits(seed=2**32), r"seed is 4294967296, but must be below 2\^32"),
         (lambda: FakeImages(n=400_000), "n is 400000, .* take at most 342392"),

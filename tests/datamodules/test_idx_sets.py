@@ -115,14 +115,14 @@ def test_images_without_their_labels_are_refused(made, tmp_path):
 
 def test_chosen_digits_are_trained_on_and_the_others_marked(made, tmp_path):
     made()
-    whole, few = load(tmp_path), load(tmp_path, digits=(0, 1, 2, 3, 4))
+    whole, few = load(tmp_path), load(tmp_path, digits=[0, 1, 2, 3, 4])
     for split in ("train", "val"):  # of the same split, in its order
         kept = [i for i, label in enumerate(whole[split]["label"].tolist()) if label < 5]
         assert torch.equal(few[split]["image"], whole[split]["image"][kept])
         assert few[split]["label"].tolist() == [whole[split]["label"][i] for i in kept]
     assert torch.equal(few["test"]["image"], whole["test"]["image"])
     assert few["test"]["anomaly"].tolist() == [digit > 4 for digit in range(10)]
-    data = MNIST(root=str(tmp_path), val_size=10, digits=(0, 1, 2, 3, 4), batch_size=4)
+    data = MNIST(root=str(tmp_path), val_size=10, digits=[0, 1, 2, 3, 4], batch_size=4)
     data.setup()
     batches = list(data.test_dataloader())
     assert torch.equal(torch.cat([b["anomaly"] for b in batches]), few["test"]["anomaly"])
@@ -134,7 +134,7 @@ def test_digits_without_images_are_named(made, tmp_path):
     present = {*load(tmp_path)["val"]["label"].tolist()}
     absent = min({*range(10)} - present)
     with pytest.raises(DataError, match=rf"none of the val images of .* of the digits \[{absent}"):
-        load(tmp_path, digits=(absent,))
+        load(tmp_path, digits=[absent])
 
 
 def test_val_size_must_leave_something(made, tmp_path):
@@ -298,7 +298,7 @@ def test_real_mnist(real_root):
 
 
 def test_real_mnist_of_one_digit(real_root):
-    data = MNIST(root=real_root, digits=(8,))
+    data = MNIST(root=real_root, digits=[8])
     data.setup()
     assert sum(len(data.splits[split]["label"]) for split in ("train", "val")) == 5851
     assert (~data.splits["test"]["anomaly"]).sum() == 974

@@ -294,7 +294,7 @@ def test_config_that_is_no_json_object(folder, text, says):
         ({"format": None}, "has no 'format' number"),
         ({"format": 2}, "is of format 2, and this version reads 1; upgrade"),
         ({"format": -1}, "is of format -1"),
-        ({"family": "VEA"}, "no family 'VEA'; did you mean VAE?"),
+        ({"family": "VEA"}, "no family 'VEA'; did you mean VAE"),
         ({"family": "os.system"}, "no family 'os.system'"),
         ({"family": "zoo.models.VAE"}, "no family 'zoo.models.VAE'"),
         ({"family": "FAMILIES"}, "no family 'FAMILIES'"),

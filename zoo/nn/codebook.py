@@ -8,7 +8,7 @@ $$N_k \leftarrow \gamma N_k + (1 - \gamma) n_k, \qquad
 
 The gradient passes from the code to the vector as if the code were the vector (straight-through).
 A code that is hardly used starts again at one of the batch's vectors (Dhariwal et al. 2020).
-Sums are over all processes, so that the codebook is the same everywhere.
+Sums are over all processes, and new starts those of the first, so that all have one codebook.
 """
 
 import torch
@@ -55,14 +55,14 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _move(self, z: Tensor, index: Tensor) -> None:
-        z = _gathered(z)
         if not self.count.any():  # the first batch: codes start where vectors are
             self._restart(z, torch.ones_like(self.count, dtype=torch.bool))
             index = self.nearest(z)
-        else:
-            index = _gathered(index)
         count = torch.bincount(index, minlength=len(self.codes)).to(z)
         total = torch.zeros_like(self.total).index_add_(0, index, z)
+        if dist.is_initialized():
+            dist.all_reduce(count)
+            dist.all_reduce(total)
         self.count.lerp_(count, 1 - self.decay)
         self.total.lerp_(total, 1 - self.decay)
         self._restart(z, self.count < DEAD * self.count.mean())
@@ -73,19 +73,10 @@ class Codebook(nn.Module):
         n = int(dead.sum())
         if n == 0:
             return
-        chosen = torch.randint(len(z), (n,), device=z.device)
+        start = z[torch.randint(len(z), (n,), device=z.device)]
         if dist.is_initialized():
-            dist.broadcast(chosen, 0)
+            dist.broadcast(start, 0)
         mean = self.count.mean().clamp(min=1.0)
         self.count[dead] = mean
-        self.total[dead] = mean * z[chosen]
-        self.codes[dead] = z[chosen]
-
-
-def _gathered(z: Tensor) -> Tensor:
-    """The rows of all processes; they have equally many."""
-    if not dist.is_initialized():
-        return z
-    parts = [torch.empty_like(z) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, z.contiguous())
-    return torch.cat(parts)
+        self.total[dead] = mean * start
+        self.codes[dead] = start

@@ -8,7 +8,7 @@ import torch
 
 import zoo
 from zoo.models import VQVAE
-from zoo.nn.causal import CausalTransformer
+from zoo.nn.causal import CausalBlock, CausalTransformer
 from zoo.nn.codebook import Codebook
 
 
@@ -108,6 +108,15 @@ def test_the_transformer_sees_the_past_alone():
         same = (network(changed) - logits).abs().amax(-1)[0] == 0
         assert same.tolist() == [place <= t for place in range(6)]
     assert torch.allclose(network(s[:, :3]), logits[:, :4])
+
+
+def test_attention_is_torchs():
+    torch.manual_seed(0)
+    block, h = CausalBlock(width=8, heads=2).double(), torch.randn(3, 5, 8).double()
+    q, k, v = block.qkv(block.norm(h)).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    seen = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    middle = h + block.out(seen.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(block(h), middle + block.mlp(middle))
 
 
 def test_the_bound_is_distortion_and_rate_of_one_grid():

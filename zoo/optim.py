@@ -18,6 +18,7 @@ def adam(
     schedule: Schedule,
     warmup_steps: int,
     total_steps: float,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> OptimizerLRScheduler:
     """Adam (Kingma & Ba 2015) whose learning rate rises linearly, then stays or falls.
 
@@ -27,6 +28,7 @@ def adam(
         schedule: `constant`, or `cosine` to zero at the last step (Loshchilov & Hutter 2017).
         warmup_steps: Steps over which the rate rises from zero to `lr`.
         total_steps: Optimiser steps of the whole run; `cosine` needs a finite number.
+        betas: Decays of the running averages of the gradient and of its square.
 
     Raises:
         ValueError: if `cosine` is asked for in a run without an end.
@@ -37,7 +39,7 @@ def adam(
             "set --trainer.max_epochs or --trainer.max_steps, or use lr_schedule=constant."
         )
 
-    optimizer = Adam(parameters, lr=lr, fused=True)
+    optimizer = Adam(parameters, lr=lr, betas=betas, fused=True)
     if schedule == "constant" and warmup_steps == 0:
         return {"optimizer": optimizer}  # a scheduler that does nothing costs time at every step
 

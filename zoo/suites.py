@@ -32,7 +32,7 @@ from zoo.protocol import QUICK, Protocol, data_module, held_out, measure, progre
 
 Metrics = list[dict[str, Any]]
 
-FEATURES = {"MNIST": "lenet-mnist"}
+FEATURES = {"MNIST": "lenet-mnist", "CelebA": "attributes-celeba"}
 """By data set, the published classifier in whose features samples are compared."""
 
 NEIGHBOURS = 5

@@ -7,7 +7,7 @@ from torch.distributions import Normal
 
 from datamodules import FakeImages
 from zoo.callbacks import SeedEpoch
-from zoo.models import VQVAE, FactorVAE, factor_vae
+from zoo.models import VAEGAN, VQVAE, FactorVAE, factor_vae
 
 SHAPE = (1, 8, 8)
 
@@ -69,6 +69,13 @@ def factored():
     return FactorVAE(x_shape=SHAPE, latent_dim=3, hidden=(16,), discriminator=(8, 8), lr=1e-2)
 
 
+def adversarial():
+    torch.manual_seed(0)
+    return VAEGAN(
+        x_shape=SHAPE, latent_dim=3, hidden=(4, 8), discriminator=(4, 8), layer=1, lr=1e-2
+    )
+
+
 def started():
     """A model with codes that lie where vectors are, and are not used up in a few steps."""
     model = vqvae(decay=0.99)
@@ -88,7 +95,7 @@ def moved(model, before):
     return all(not torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
-@pytest.mark.parametrize("made", [vqvae, factored])
+@pytest.mark.parametrize("made", [vqvae, factored, adversarial])
 @pytest.mark.parametrize("n", [96, 101])  # of 101, one process has one image more than the other
 def test_processes_end_alike(made, n, tmp_path):
     (first, second), model = trained(made(), tmp_path, 2, n=n)
@@ -108,7 +115,12 @@ def test_codes_that_start_again_do_so_alike(tmp_path):
 
 def without_noise(monkeypatch, devices):
     """Draws in the middle, and shuffles that move the same images on one process and on two."""
-    monkeypatch.setattr(Normal, "rsample", lambda self, shape=None: self.loc + 0.3 * self.scale)
+
+    def middle(self, shape=()):
+        return (self.loc + 0.3 * self.scale).expand(self._extended_shape(shape))
+
+    monkeypatch.setattr(Normal, "rsample", middle)
+    monkeypatch.setattr(Normal, "sample", middle)
 
     def rolled(z):  # of every other image two places are one in a process that has half of them
         places = [j * 2 // devices for j in range(z.shape[1])]
@@ -117,7 +129,7 @@ def without_noise(monkeypatch, devices):
     monkeypatch.setattr(factor_vae, "_shuffled", rolled)
 
 
-@pytest.mark.parametrize("made", [started, factored])
+@pytest.mark.parametrize("made", [started, factored, adversarial])
 def test_two_processes_equal_one(made, tmp_path, monkeypatch):
     states = []
     for devices in (1, 2):

@@ -12,6 +12,7 @@ from zoo.models.iwae import IWAE as IWAE
 from zoo.models.lda import LDA as LDA
 from zoo.models.ppca import PPCA as PPCA
 from zoo.models.vae import VAE as VAE
+from zoo.models.vae_gan import VAEGAN as VAEGAN
 from zoo.models.vamp_prior_vae import VampPriorVAE as VampPriorVAE
 from zoo.models.vqvae import VQVAE as VQVAE
 from zoo.models.wae import WAE as WAE
@@ -24,6 +25,7 @@ FAMILIES = (
     "LDA",
     "PPCA",
     "VAE",
+    "VAEGAN",
     "VQVAE",
     "WAE",
     "BetaTCVAE",

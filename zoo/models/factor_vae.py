@@ -22,7 +22,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
-from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from zoo.autoencoder import Autoencoder, Likelihood, Network
@@ -30,6 +29,7 @@ from zoo.base import Batch
 from zoo.checks import check_at_least, check_images
 from zoo.distributions import diagonal_gaussian, standard_gaussian
 from zoo.nn import mlp
+from zoo.nn.frozen import frozen
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule
 
@@ -128,8 +128,7 @@ class FactorVAE(Autoencoder):
         z = q.rsample()
         distortion = -self.likelihood(z).log_prob(x)  # (B,)
         rate = kl_divergence(q, self.prior())  # (B,)
-        frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        correlation = functional_call(self.discriminator, frozen, (z,)).squeeze(-1)  # (B,)
+        correlation = frozen(self.discriminator)(z).squeeze(-1)  # (B,)
         joint, other = z.detach().chunk(2)
         real = self.discriminator(joint).squeeze(-1)
         shuffled = self.discriminator(_shuffled(other)).squeeze(-1)

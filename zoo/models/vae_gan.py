@@ -19,14 +19,13 @@ discriminator's layers are divided by their largest singular values (Miyato et a
 https://arxiv.org/abs/1802.05957), which bounds its features; so s is learned, not 1.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
-from torch.func import functional_call
 from torch.nn.functional import softplus
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -34,6 +33,7 @@ from zoo.base import Batch, LatentVariableModel
 from zoo.checks import check_at_least, check_choice, check_image_shape, check_images, check_shape
 from zoo.distributions import at_least_float32, diagonal_gaussian, gaussian, standard_gaussian
 from zoo.nn import ConvDecoder, ConvEncoder
+from zoo.nn.frozen import frozen
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule, adam
 
@@ -109,7 +109,7 @@ class VAEGAN(LatentVariableModel):
             ConvDecoder(latent_dim, hidden, x_shape, activation), nn.Sigmoid()
         )
         self.discriminator = Discriminator(x_shape, discriminator, layer)
-        self.log_scale = nn.Parameter(torch.zeros(()))  # log s
+        self.log_scale = nn.Parameter(torch.tensor(-1.5))  # log s; features are small at first, too
         self.origin: Tensor  # of the codes
         self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
 
@@ -155,7 +155,7 @@ class VAEGAN(LatentVariableModel):
         telling = softplus(-logit) + _both(softplus(logit_of_fake))  # (B,)
 
         # what the others learn from: gradients pass through these networks to what they are given
-        discriminator, decoder = _frozen(self.discriminator), _frozen(self.decoder)
+        discriminator, decoder = frozen(self.discriminator), frozen(self.decoder)
         target, scale = features.detach(), self.log_scale.exp()
         seen, _ = discriminator(decoder(z))
         distortion = _distortion(target, seen, scale)  # (B,)
@@ -205,12 +205,6 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(2 * x - 1)
         return features, at_least_float32(self.head(features)).squeeze(-1)
-
-
-def _frozen(network: nn.Module) -> Callable[[Tensor], Any]:
-    """The network as a function of its input alone, whose parameters get no gradient."""
-    parameters = {name: p.detach() for name, p in network.named_parameters()}
-    return lambda x: functional_call(network, parameters, (x,))
 
 
 def _both(losses: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class AE(Autoencoder):
     )
     tags: ClassVar = ("autoencoder", "latent-variable-model", "representation-learning")
     limits: ClassVar = "There is no likelihood of images, and codes that no image has mean little."
+    noiseless = True
     lacks: Mapping[str, str] = {
         **_PRIORS,
         "posterior": "the code of an image is a point; encode gives it.",
@@ -112,13 +113,6 @@ class AE(Autoencoder):
             self._lacks("prior")
         fitted: Distribution = self.code_prior()
         return fitted
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """Decode n codes that are drawn from the prior: means of p(x | z), (n, C, H, W)."""
-        if self.code_prior is None:
-            self._lacks("sample")
-        return self.decode(self.prior().sample((n,)))
 
     def encode(self, x: Tensor) -> Tensor:
         """The code: (B, C, H, W) in [0, 1] to (B, D)."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import datamodules
 import zoo
 from datamodules import FakeImages, Sprites
 from zoo import cards, catalog, suites
@@ -240,6 +241,13 @@ def test_samples_are_compared_in_the_classifiers_features(features):
 def test_models_of_binary_pixels_are_drawn_by_their_means(features):
     (kind,) = {m["kind"].partition("features, ")[2] for m in run(vae(), ["samples"], Protocol())}
     assert kind == "120 means of p(x|z)"
+
+
+@pytest.mark.parametrize(("dataset", "name"), suites.FEATURES.items())
+def test_the_networks_that_samples_are_compared_in_ship(dataset, name):
+    network = suites.feature_network(getattr(datamodules, dataset)())
+    assert isinstance(network, Classifier)
+    assert (network.loaded_from, network.data["class_path"]) == (name, dataset)
 
 
 def test_a_job_that_does_not_apply_gives_nothing(features, monkeypatch):

@@ -74,6 +74,9 @@ class LatentVariableModel(LightningModule, ABC):
     latent_shape: tuple[int, ...]
     """Shape of one code."""
 
+    code_symbols: int | None = None
+    """How many indices there are, of a code that is made of several; None of others."""
+
     loaded_from: str | None = None
     """What the checkpoint was called that the weights come from."""
 

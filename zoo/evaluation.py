@@ -1,6 +1,7 @@
 """What can be built from the verbs: functions over any model that has them."""
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -64,6 +65,7 @@ def log_likelihood(
     return LogLikelihood(bound.value, "lower bound", bound.standard_error)
 
 
+KEEP_EVERY = 5.0  # seconds between two writings of what was measured so far
 DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL's
 
 
@@ -100,8 +102,9 @@ def evaluate(
         batches: Batches as the model's DataModule gives them.
         samples: Importance samples per datum for the NLL.
         seed: Seed of the posterior draws.
-        kept: File to keep in, after each batch, what was measured so far. If it is there,
-            measuring goes on behind it, and ends with the same numbers as if never interrupted.
+        kept: File to keep in, every few seconds and when it is stopped, what was measured so far.
+            If it is there, measuring goes on behind it, and ends with the same numbers as if never
+            interrupted.
 
     Returns:
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
@@ -142,7 +145,7 @@ def _columns(
         units: What `measured` updates besides.
         kept: The file.
     """
-    device, columns, done = units.device, dict[str, Tensor](), 0
+    device, chunks, done = units.device, list[Mapping[str, Tensor]](), 0
     units.persistent(True)
     if kept is not None and kept.is_file():
         state = read_tensors(kept)
@@ -151,17 +154,34 @@ def _columns(
         if "device_rng" in state:
             torch.get_device_module(device).set_rng_state(state.pop("device_rng"), device)
         units.load_state_dict({name: state.pop(f"units.{name}") for name in units.state_dict()})
-        columns = {name: column.to(device) for name, column in state.items()}
-    for batch in islice(batches, done, None):
-        for name, column in measured(on_device(batch, device)).items():
-            columns[name] = torch.cat([columns[name], column]) if name in columns else column
-        done += 1
-        if kept is not None:
-            state = {**columns, "batches": torch.tensor(done), "rng": torch.get_rng_state()}
+        chunks.append({name: column.to(device) for name, column in state.items()})
+
+    def joined(count: int) -> dict[str, Tensor]:
+        """Columns of the first so many chunks."""
+        names = chunks[0] if chunks else ()
+        return {name: torch.cat([chunk[name] for chunk in chunks[:count]]) for name in names}
+
+    after, written = (0, dict[str, Tensor]()), time.monotonic()
+    try:
+        for batch in islice(batches, done, None):
+            chunks.append(measured(on_device(batch, device)))
+            done += 1
+            if kept is None:
+                continue
+            state = {"batches": torch.tensor(done), "rng": torch.get_rng_state()}
             if device.type != "cpu":
                 state["device_rng"] = torch.get_device_module(device).get_rng_state(device)
-            write_tensors(state | units.state_dict(prefix="units."), kept)
-    return columns
+            for name, value in units.state_dict(prefix="units.").items():
+                state[name] = value.clone()  # the next batch changes it
+            after = len(chunks), state
+            if time.monotonic() - written > KEEP_EVERY:
+                write_tensors(joined(len(chunks)) | state, kept)
+                written = time.monotonic()
+    finally:
+        count, state = after
+        if kept is not None and count:
+            write_tensors(joined(count) | state, kept)
+    return joined(len(chunks))
 
 
 def _exact(
@@ -235,12 +255,12 @@ def _bounds(
         "count": metrics[-1]["count"],
     }
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
-    predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
+    predicted = [perplexity_metric(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
     return [*metrics, active, *predicted, *_auroc(columns["nll"], anomaly)]
 
 
 def mean_metric(
-    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str
+    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str, digits: int = 4
 ) -> dict[str, Any]:
     """A metric that is a mean over data.
 
@@ -250,16 +270,17 @@ def mean_metric(
         noise: Squared Monte Carlo error of each, (N,); None where there is none.
         unit: Of the values.
         kind: What sort of number it is.
+        digits: Decimals that are kept.
     """
     n = len(values)
     values = values.double()
     error = 0.0 if noise is None else math.sqrt(noise.sum()) / n
     return {
         "name": name,
-        "value": round(values.mean().item(), 4),
+        "value": round(values.mean().item(), digits),
         "unit": unit,
         "kind": kind,
-        "standard_error": round(values.std().item() / math.sqrt(n), 4) if n > 1 else None,
+        "standard_error": round(values.std().item() / math.sqrt(n), digits) if n > 1 else None,
         "monte_carlo_error": round(error, 5),
         "count": n,
     }
@@ -317,7 +338,7 @@ def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     }
 
 
-def _perplexity(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
+def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
     """A metric of how well parts of data are predicted.
 
     Args:

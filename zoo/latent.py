@@ -212,8 +212,8 @@ def encoded(
     """
     codes, marks, n = [], [], 0
     for batch in batches:
-        codes.append(model.encode(model.inputs(on_device(batch, model.device))).cpu())
         marks.append(mark(batch).cpu())
+        codes.append(model.encode(model.inputs(on_device(batch, model.device))).cpu())
         n += len(codes[-1])
         if limit is not None and n >= limit:
             break

@@ -1,0 +1,78 @@
+"""Do directions in a model's codes change one attribute of a face and leave the person alone?
+
+    python benchmarks/celeba_directions.py vae-celeba
+
+Directions are differences of mean codes of the training faces, plain and balanced by Male and Young
+(see zoo.direction). Test faces that lack an attribute, by their label and by what the classifier
+attributes-celeba says of their reconstruction, are moved along its direction and decoded: how many
+does the classifier then say to have it, and of how many does it say of Male and Young what it said
+before? The strength is the one of 0.5, 1, ..., 6 for which the smallest of these shares is largest,
+on the first 1,000 validation faces. Standard errors are over test faces.
+"""
+
+import argparse
+
+import torch
+
+import zoo
+from zoo.latent import encoded, mean_difference
+from zoo.protocol import data_module, held_out
+
+CHANGED = ("Smiling", "Eyeglasses", "Blond_Hair", "Black_Hair", "Bangs")
+KEPT = ("Male", "Young")
+STRENGTHS = torch.arange(1, 13) / 2
+
+
+@torch.no_grad()
+def answers(classifier, model, z):
+    """What the classifier says of decoded codes (N, D): bool (N, 40)."""
+    return torch.cat([classifier.classify(model.decode(part)) > 0.5 for part in z.split(250)])
+
+
+def shares(said, found, attribute, kept):
+    """How many have the attribute now, and have kept each of the others: bool (N, 3)."""
+    return torch.stack([found[:, attribute], *(said[:, i] == found[:, i] for i in kept)], 1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default="vae-celeba", help="name or folder")
+    model = zoo.from_pretrained(parser.parse_args().model)
+    classifier = zoo.from_pretrained("attributes-celeba")
+    data = data_module(model)
+    codes = {
+        split: encoded(model, held_out(data, n, split=split), lambda batch: batch["attributes"] > 0)
+        for split, n in (("train", None), ("val", 1000), ("test", None))
+    }
+    column = data.attribute_names.index
+    kept = [classifier.labels.index(name) for name in KEPT]
+    z, has = codes["train"]
+    groups = sum(has[:, column(name)] * 2**i for i, name in enumerate(KEPT))
+    said = {split: answers(classifier, model, codes[split][0]) for split in ("val", "test")}
+    heads = ["gets it", *(f"keeps {name}" for name in KEPT)]
+    print(
+        f"{'attribute':12} {'direction':10} strength  faces  " + "".join(f"{h:18}" for h in heads)
+    )
+    for name in CHANGED:
+        attribute, mine = classifier.labels.index(name), has[:, column(name)]
+        lacks = {
+            split: ~codes[split][1][:, column(name)] & ~said[split][:, attribute] for split in said
+        }
+        for kind, alike in (("plain", torch.zeros_like(groups)), ("balanced", groups)):
+            d = mean_difference(z, mine, ~mine, alike)
+
+            def moved(split, t, name=name, d=d, lacks=lacks, attribute=attribute):
+                found = answers(classifier, model, codes[split][0][lacks[split]] + t * d)
+                return shares(said[split][lacks[split]], found, attribute, kept).double()
+
+            least = torch.stack([moved("val", t).mean(0).min() for t in STRENGTHS])
+            t = STRENGTHS[least.argmax()]
+            right = moved("test", t)
+            share, n = right.mean(0), len(right)
+            error = (share * (1 - share) / n).sqrt()
+            cells = "".join(f"{p:.3f} ± {e:.3f}     " for p, e in zip(share, error, strict=True))
+            print(f"{name:12} {kind:10} {t:8.2f} {n:6}  {cells}")
+
+
+if __name__ == "__main__":
+    main()

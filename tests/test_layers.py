@@ -26,6 +26,7 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
     },
     {"base"},
     {"em", "autoencoder"},
+    {"linear"},
     {"sheet", "models", "evaluation"},
     {"anomaly", "gallery", "latent"},
     {"pretrained", "protocol"},

@@ -10,7 +10,7 @@ with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its cod
 
 from abc import ABC
 from collections.abc import Iterable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -24,7 +24,7 @@ from zoo.checks import (
     check_image_shape,
     check_shape,
 )
-from zoo.distributions import at_least_float32, bernoulli, gaussian
+from zoo.distributions import at_least_float32, image_likelihood
 from zoo.nn import ConvDecoder, ConvEncoder, mlp
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule, adam
@@ -49,6 +49,9 @@ class Autoencoder(LatentVariableModel, ABC):
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
     """
+
+    noiseless: ClassVar[bool] = False
+    """Whether an image is a function of its code, so that `sample` gives means of p(x | z)."""
 
     def __init__(
         self,
@@ -97,15 +100,15 @@ class Autoencoder(LatentVariableModel, ABC):
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
         check_shape("z", z, self.latent_shape)
-        output = self.decoder(z)  # (B, C, H, W)
-        if self.log_scale is None:
-            return bernoulli(logits=output, event_dims=3)
-        return gaussian(output, self.log_scale.exp().expand_as(output), event_dims=3)
+        return image_likelihood(self.decoder(z), self.log_scale)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """Draw n images from p(x): z ~ p(z), x ~ p(x | z), clipped to [0, 1]; (n, C, H, W)."""
-        return self.likelihood(self.prior().sample((n,))).sample().clamp(0, 1)
+        """Draw n images: z ~ p(z), and x ~ p(x | z) or its mean, in [0, 1]; (n, C, H, W)."""
+        if "sample" in self.lacks:
+            self._lacks("sample")
+        p = self.likelihood(self.prior().sample((n,)))
+        return (p.mean if self.noiseless else p.sample()).clamp(0, 1)
 
     def decode(self, z: Tensor) -> Tensor:
         """The mean of p(x | z), clipped to [0, 1]: (B, D) to (B, C, H, W)."""

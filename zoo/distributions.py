@@ -40,6 +40,18 @@ def diagonal_gaussian(parameters: Tensor) -> Distribution:
     return gaussian(mean, log_scale.exp(), event_dims=1)
 
 
+def image_likelihood(output: Tensor, log_scale: Tensor | None) -> Distribution:
+    """p(x | z) of images: Bernoulli pixels, or Gaussian ones where there is a scale.
+
+    Args:
+        output: What a decoder gives, logits or means, (B, C, H, W).
+        log_scale: Log s of the Gaussian, (); None for a Bernoulli.
+    """
+    if log_scale is None:
+        return bernoulli(logits=output, event_dims=3)
+    return gaussian(output, log_scale.exp().expand_as(output), event_dims=3)
+
+
 class PushForward(Distribution):
     r"""The distribution of $z = f_T \circ \dots \circ f_1(z_0)$: that of a normalizing flow.
 

@@ -1,5 +1,7 @@
 """The autoencoder: its loss written out, what it refuses, and the prior that is fitted to codes."""
 
+import math
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -83,17 +85,42 @@ def test_one_gaussian_is_the_moments_of_the_codes():
     torch.testing.assert_close(covariance, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_gaussians_about_codes_are_as_wide_as_the_others_like_best():
+    torch.manual_seed(0)
+    codes = mixture().sample((3000,))
+    prior = CodePrior(2, 100, "vamp").double()
+    prior.fit(codes)
+    centres = prior.means
+    assert (torch.cdist(centres, codes).min(1).values < 1e-6).all()
+    assert len(centres.unique(dim=0)) == 100
+    others = codes[torch.cdist(codes, centres).min(1).values > 1e-6]
+    covariance = torch.cov(codes.mT, correction=0)
+
+    def likelihood(h):
+        about = MultivariateNormal(centres, h * h * covariance)
+        return about.log_prob(others[:, None]).logsumexp(1).mean().item()
+
+    tried = torch.linspace(0.05, 1, 200).tolist()
+    best = max(tried, key=likelihood)
+    found = (prior.roots[0] @ prior.roots[0].mT).det().div(covariance.det()).pow(0.25).item()
+    assert found == pytest.approx(best, abs=0.01)  # twice the grid's step
+    assert prior().log_prob(others).mean().item() == pytest.approx(
+        likelihood(found) - math.log(100), abs=1e-3
+    )
+
+
 def test_codes_that_are_constant_or_few_are_no_trap():
     prior = CodePrior(3, 2)
     prior.fit(torch.ones(10, 3))
     assert all(p.isfinite().all() for p in prior.parameters())
-    with pytest.raises(ValueError, match="2 components needs as many codes, but there are 1"):
-        prior.fit(torch.ones(1, 3))
+    with pytest.raises(ValueError, match=r"2 components needs more codes than that, but .* 2"):
+        prior.fit(torch.ones(2, 3))
 
 
-def test_the_prior_is_fitted_while_training(tmp_path):
+def trained(folder, **arguments):
+    """A model with a prior of its codes, trained in two epochs, and the codes (64, 3)."""
     torch.manual_seed(0)
-    model = small(x_shape=(1, 8, 8), components=1)
+    model = small(x_shape=(1, 8, 8), **arguments)
     data = FakeImages(x_shape=(1, 8, 8), n=64, batch_size=32, binarization="none")
     trainer = Trainer(
         max_epochs=2,
@@ -102,17 +129,29 @@ def test_the_prior_is_fitted_while_training(tmp_path):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=tmp_path,
+        default_root_dir=folder,
     )
     trainer.fit(model, data)
     data.setup("fit")
     with torch.no_grad():
         codes = torch.cat([model.eval().encode(b["image"]) for b in data.train_dataloader()])
+    return model, codes
+
+
+def test_the_prior_is_fitted_while_training(tmp_path):
+    model, codes = trained(tmp_path, components=1)
     expected = CodePrior(3, 1)
     expected.fit(codes)
     assert model.prior().log_prob(codes).mean().item() == pytest.approx(
         expected().log_prob(codes).mean().item(), abs=1e-4
     )
+
+
+@pytest.mark.parametrize("kind", ["gmm", "vamp"])
+def test_the_prior_travels_with_the_checkpoint(tmp_path, kind):
+    model, codes = trained(tmp_path, components=5, code_prior=kind)
+    if kind == "vamp":
+        assert torch.cdist(model.code_prior.means, codes).min(1).values.max() < 1e-4
     model.save_pretrained(tmp_path / "ae")
     again = AE.from_pretrained(str(tmp_path / "ae"))
     torch.manual_seed(1)

@@ -9,7 +9,7 @@ https://doi.org/10.1145/1390156.1390294) or, without noise, x itself.
 
 Nothing says where codes lie, so there is nothing to sample from, unless a density is fitted to the
 codes of the training data afterwards: an ex-post prior (Ghosh et al. 2020,
-https://arxiv.org/abs/1903.12436), here a mixture of Gaussians.
+https://arxiv.org/abs/1903.12436), here a mixture of Gaussians; one is a Gaussian.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from torch.distributions import Distribution
 
 from zoo.autoencoder import Autoencoder, Likelihood, Network
 from zoo.base import Batch
-from zoo.checks import check_at_least, check_images
-from zoo.nn.code_prior import CodePrior
+from zoo.checks import check_at_least, check_choice, check_images
+from zoo.nn.code_prior import CodePrior, Kind
 from zoo.nn.mlp import Activation
 from zoo.nn.noise import masked
 from zoo.optim import Schedule
@@ -53,6 +53,8 @@ class AE(Autoencoder):
         noise: Share of the pixels that training sets to zero in what is encoded.
         sparsity: Weight lambda of the codes' absolute values, in nats.
         components: Number of Gaussians in the prior of codes; 0 for none, and then no samples.
+        code_prior: `gmm`, a mixture fitted by EM; or `vamp`, Gaussians about the codes of as many
+            training images, as a VampPrior has them.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
@@ -67,6 +69,7 @@ class AE(Autoencoder):
         "examples.png": "Test images with the noise of the training, what the model makes of them, "
         "and the images as they are."
     }
+    noiseless = True
     lacks: Mapping[str, str] = {
         **_PRIORS,
         "posterior": "the code of an image is a point; encode gives it.",
@@ -85,6 +88,7 @@ class AE(Autoencoder):
         noise: float = 0.0,
         sparsity: float = 0.0,
         components: int = 0,
+        code_prior: Kind = "gmm",
         lr: float = 1e-3,
         lr_schedule: Schedule = "constant",
         lr_warmup_steps: int = 0,
@@ -104,12 +108,13 @@ class AE(Autoencoder):
         )
         self.save_hyperparameters()
         check_at_least(0, sparsity=sparsity, components=components)
+        check_choice(Kind, code_prior=code_prior)
         if not 0 <= noise < 1:
             raise ValueError(f"noise is {noise}, but must be a share of pixels from 0 to below 1.")
         self.noise, self.sparsity = noise, sparsity
         self.code_prior = None
         if components:
-            self.code_prior = CodePrior(latent_dim, components)
+            self.code_prior = CodePrior(latent_dim, components, code_prior)
             self.lacks = {verb: why for verb, why in self.lacks.items() if verb not in _PRIORS}
 
     def prior(self) -> Distribution:
@@ -118,13 +123,6 @@ class AE(Autoencoder):
             self._lacks("prior")
         fitted: Distribution = self.code_prior()
         return fitted
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """Decode n codes that are drawn from the prior: means of p(x | z), (n, C, H, W)."""
-        if self.code_prior is None:
-            self._lacks("sample")
-        return self.decode(self.prior().sample((n,)))
 
     def encode(self, x: Tensor) -> Tensor:
         """The code: (B, C, H, W) in [0, 1] to (B, D)."""

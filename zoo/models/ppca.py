@@ -13,20 +13,18 @@ eigenvectors, of lengths $(\lambda_i - \sigma^2)^{1/2}$. EM (section 3.2, and ap
 the same, in less memory where data have many numbers, and also where some of these are missing.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from zoo.base import Batch
-from zoo.checks import check_choice, check_images, check_latent_dim, check_seen, check_shape
-from zoo.em import EMModel, Statistics, array_batch
+from zoo.checks import check_choice, check_images, check_seen
+from zoo.em import Statistics, array_batch
 from zoo.inference import linear_fits, linear_gaussian, streams
 from zoo.inference.linear_gaussian import LinearGaussian
-from zoo.plots import signed
+from zoo.linear import LinearModel
 
 Method = Literal["closed", "em"]
 
@@ -34,7 +32,7 @@ FIRST = 1024
 """Data that the start looks at."""
 
 
-class PPCA(EMModel):
+class PPCA(LinearModel):
     """Probabilistic principal component analysis.
 
     The columns of `W` are orthogonal, in the order of the variance that they explain; in each, the
@@ -74,78 +72,11 @@ class PPCA(EMModel):
         latent_dim: int = 20,
         method: Method = "closed",
     ) -> None:
-        super().__init__()
+        super().__init__(x_shape, latent_dim)
         self.save_hyperparameters()
-        check_latent_dim(latent_dim, x_shape)
         check_choice(Method, method=method)
-        self.x_shape = tuple(x_shape)
-        self.latent_shape = (latent_dim,)
         self.one_pass = method == "closed"
-        dim = math.prod(x_shape)
-        self.W = nn.Parameter(torch.randn(dim, latent_dim) / math.sqrt(latent_dim))
-        self.mu = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.zeros(()))  # log sigma
-
-    # --- verbs -----------------------------------------------------------------------------------
-
-    def prior(self) -> Distribution:
-        """p(z) = N(0, I): batch shape (), event shape (q,)."""
-        return linear_gaussian.prior(self._theta)
-
-    def posterior(self, x: Tensor) -> Distribution:
-        """p(z | x), exactly, for x of shape (B, *x_shape): batch shape (B,), event shape (q,)."""
-        check_seen("x", x, self.x_shape)
-        return linear_gaussian.posterior(self._theta, x.flatten(1))
-
-    def likelihood(self, z: Tensor) -> Distribution:
-        """p(x | z) for z of shape (B, q): batch shape (B,), event shape x_shape."""
-        check_shape("z", z, self.latent_shape)
-        return linear_gaussian.likelihood(self._theta, z, self.x_shape)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log p(x) in nats, exactly, of what is there of x: (B, *x_shape) to (B,)."""
-        check_seen("x", x, self.x_shape)
-        return linear_gaussian.log_prob(self._theta, x.flatten(1))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """The posterior mean: (B, *x_shape), images in [0, 1], to (B, q)."""
-        if self._of_images:
-            check_images(x, self.x_shape, missing=True)
-        return self.posterior(x).mean
-
-    def decode(self, z: Tensor) -> Tensor:
-        """The mean of p(x | z), of images clipped to [0, 1]: (B, q) to (B, *x_shape)."""
-        return self._clipped(self.likelihood(z).mean)
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """Draw n data from p(x), (n, *x_shape); images are clipped to [0, 1]."""
-        return self._clipped(self.likelihood(self.prior().sample((n,))).sample())
-
-    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """The columns of W as images, where they are images."""
-        if not self._of_images:
-            return {}
-        return {"parameters.png": signed(self.W.mT.reshape(-1, *self.x_shape))}
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean negative log-likelihood, in nats per datum."""
-        log_likelihood = self.log_prob(self.inputs(batch)).mean()
-        return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
-
-    @property
-    def _of_images(self) -> bool:
-        return len(self.x_shape) == 3
-
-    def _clipped(self, x: Tensor) -> Tensor:
-        return x.clamp(0, 1) if self._of_images else x
-
-    @property
-    def _theta(self) -> LinearGaussian:
-        psi = (2 * self.log_scale.double()).exp()
-        return LinearGaussian(self.W, self.mu, psi.expand_as(self.mu))
-
-    # --- learning --------------------------------------------------------------------------------
 
     def as_batch(self, data: Any) -> Batch:
         """Images or vectors (N, *x_shape), of NumPy or torch."""

@@ -36,7 +36,7 @@ from zoo.checks import (
     check_shape,
     check_symbols,
 )
-from zoo.distributions import Autoregressive, PointMass, at_least_float32, bernoulli, gaussian
+from zoo.distributions import Autoregressive, PointMass, at_least_float32, image_likelihood
 from zoo.nn.causal import CausalTransformer
 from zoo.nn.codebook import Codebook
 from zoo.nn.grid import grid_decoder, grid_encoder
@@ -197,7 +197,4 @@ class VQVAE(LatentVariableModel):
 
     def _decoded(self, code: Tensor) -> Distribution:
         """p(x | z_q) for codes (B, h, w, D)."""
-        output = self.decoder(code.permute(0, 3, 1, 2))  # (B, C, H, W)
-        if self.log_scale is None:
-            return bernoulli(logits=output, event_dims=3)
-        return gaussian(output, self.log_scale.exp().expand_as(output), event_dims=3)
+        return image_likelihood(self.decoder(code.permute(0, 3, 1, 2)), self.log_scale)

@@ -53,6 +53,7 @@ class WAE(Autoencoder):
     limits: ClassVar = (
         "There is no likelihood of images. Samples are means of p(x | z) and smoother than images."
     )
+    noiseless = True
     lacks: Mapping[str, str] = {
         "posterior": "the code of an image is a point; encode gives it.",
         "log_prob": "an image that no code gives has no density; a VAE bounds it.",
@@ -92,11 +93,6 @@ class WAE(Autoencoder):
     def prior(self) -> Distribution:
         """p(z) = N(0, I): batch shape (), event shape (D,)."""
         return standard_gaussian(self.origin)
-
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """Decode n codes that are drawn from the prior: means of p(x | z), (n, C, H, W)."""
-        return self.decode(self.prior().sample((n,)))
 
     def encode(self, x: Tensor) -> Tensor:
         """The code: (B, C, H, W) in [0, 1] to (B, D)."""

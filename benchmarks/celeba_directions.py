@@ -23,6 +23,12 @@ KEPT = ("Male", "Young")
 STRENGTHS = torch.arange(1, 13) / 2
 
 
+def marks(batch):
+    """Which attributes there are, and whether they are known at all: bool (B, 41)."""
+    known = batch.get("labelled", torch.ones(len(batch["image"]), dtype=torch.bool))
+    return torch.cat([batch["attributes"] > 0, known[:, None]], 1)
+
+
 @torch.no_grad()
 def answers(classifier, model, z):
     """What the classifier says of decoded codes (N, D): bool (N, 40)."""
@@ -41,12 +47,13 @@ def main():
     classifier = zoo.from_pretrained("attributes-celeba")
     data = data_module(model)
     codes = {
-        split: encoded(model, held_out(data, n, split=split), lambda batch: batch["attributes"] > 0)
+        split: encoded(model, held_out(data, n, split=split), marks)
         for split, n in (("train", None), ("val", 1000), ("test", None))
     }
     column = data.attribute_names.index
     kept = [classifier.labels.index(name) for name in KEPT]
     z, has = codes["train"]
+    z, has = z[has[:, -1]], has[has[:, -1]]
     groups = sum(has[:, column(name)] * 2**i for i, name in enumerate(KEPT))
     said = {split: answers(classifier, model, codes[split][0]) for split in ("val", "test")}
     heads = ["gets it", *(f"keeps {name}" for name in KEPT)]

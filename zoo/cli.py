@@ -322,9 +322,14 @@ def _info(args: argparse.Namespace) -> None:
     print(f"  verbs         {', '.join(d.verbs)}")
     if d.base_model:
         print(f"  base model    {d.base_model}")
-    for metric in d.metrics:
-        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
-        print(f"  {metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    _print_metrics(d.metrics, "  ")
+
+
+def _print_metrics(metrics: Sequence[dict[str, Any]], indent: str = "") -> None:
+    width = max((len(metric["name"]) for metric in metrics), default=0)
+    for m in metrics:
+        error = f" ± {m['standard_error']}" if m["standard_error"] else ""
+        print(f"{indent}{m['name']:<{width}} {m['value']}{error} {m['unit']}, {m['kind']}")
 
 
 def _load(args: argparse.Namespace) -> "LatentVariableModel":
@@ -541,9 +546,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     metrics = run(model, suite.jobs, protocol, args.data, work)
     if not metrics:
         raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
-    for metric in metrics:
-        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
-        print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    _print_metrics(metrics)
     if args.write:
         rough = work_folder(folder, QUICK, args.data, device)
         quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)

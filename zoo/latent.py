@@ -149,7 +149,7 @@ def direction(
 
     Attributes go together in data: who wears glasses is more often a man, and the difference of the
     means shows that, too. With `balance` the difference is taken among data that are alike in other
-    attributes (White 2016, section 4.2): see `mean_difference`.
+    attributes, as White (2016) balances them: see `mean_difference`.
 
     Args:
         model: A model with `encode` whose codes are real numbers.

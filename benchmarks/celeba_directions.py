@@ -35,50 +35,44 @@ def answers(classifier, model, z):
     return torch.cat([classifier.classify(model.decode(part)) > 0.5 for part in z.split(250)])
 
 
-def shares(said, found, attribute, kept):
-    """How many have the attribute now, and have kept each of the others: bool (N, 3)."""
-    return torch.stack([found[:, attribute], *(said[:, i] == found[:, i] for i in kept)], 1)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", default="vae-celeba", help="name or folder")
     model = zoo.from_pretrained(parser.parse_args().model)
     classifier = zoo.from_pretrained("attributes-celeba")
     data = data_module(model)
-    codes = {
-        split: encoded(model, held_out(data, n, split=split), marks)
-        for split, n in (("train", None), ("val", 1000), ("test", None))
-    }
-    column = data.attribute_names.index
-    kept = [classifier.labels.index(name) for name in KEPT]
-    z, has = codes["train"]
+    z, has = encoded(model, held_out(data, split="train"), marks)
     z, has = z[has[:, -1]], has[has[:, -1]]
+    column = data.attribute_names.index
     groups = sum(has[:, column(name)] * 2**i for i, name in enumerate(KEPT))
-    said = {split: answers(classifier, model, codes[split][0]) for split in ("val", "test")}
-    heads = ["gets it", *(f"keeps {name}" for name in KEPT)]
-    print(
-        f"{'attribute':12} {'direction':10} strength  faces  " + "".join(f"{h:18}" for h in heads)
-    )
+    asked = [classifier.labels.index(name) for name in KEPT]
+    held = {}
+    for split, n in (("val", 1000), ("test", None)):
+        codes, marked = encoded(model, held_out(data, n, split=split), marks)
+        held[split] = codes, marked, answers(classifier, model, codes)
+
+    def moved(split, name, d, t):
+        """Whether faces that lacked it have the attribute, and kept the others: float (N, 3)."""
+        codes, marked, before = held[split]
+        attribute = classifier.labels.index(name)
+        lacks = ~marked[:, column(name)] & ~before[:, attribute]
+        after = answers(classifier, model, codes[lacks] + t * d)
+        kept = before[lacks][:, asked] == after[:, asked]
+        return torch.cat([after[:, [attribute]], kept], 1).double()
+
+    heads = "".join(f"{head:18}" for head in ("gets it", *(f"keeps {name}" for name in KEPT)))
+    print(f"{'attribute':12} {'direction':10} strength  faces  {heads}", flush=True)
     for name in CHANGED:
-        attribute, mine = classifier.labels.index(name), has[:, column(name)]
-        lacks = {
-            split: ~codes[split][1][:, column(name)] & ~said[split][:, attribute] for split in said
-        }
+        mine = has[:, column(name)]
         for kind, alike in (("plain", torch.zeros_like(groups)), ("balanced", groups)):
             d = mean_difference(z, mine, ~mine, alike)
-
-            def moved(split, t, name=name, d=d, lacks=lacks, attribute=attribute):
-                found = answers(classifier, model, codes[split][0][lacks[split]] + t * d)
-                return shares(said[split][lacks[split]], found, attribute, kept).double()
-
-            least = torch.stack([moved("val", t).mean(0).min() for t in STRENGTHS])
-            t = STRENGTHS[least.argmax()]
-            right = moved("test", t)
+            least = [moved("val", name, d, t).mean(0).min() for t in STRENGTHS]
+            t = STRENGTHS[torch.stack(least).argmax()]
+            right = moved("test", name, d, t)
             share, n = right.mean(0), len(right)
             error = (share * (1 - share) / n).sqrt()
             cells = "".join(f"{p:.3f} ± {e:.3f}     " for p, e in zip(share, error, strict=True))
-            print(f"{name:12} {kind:10} {t:8.2f} {n:6}  {cells}")
+            print(f"{name:12} {kind:10} {t:8.2f} {n:6}  {cells}", flush=True)
 
 
 if __name__ == "__main__":

@@ -361,6 +361,23 @@ def test_verify_measures_every_metric_by_its_job(stated):
         assert checks[name].measured == checks[name].stated
 
 
+def test_verify_measures_codes(tmp_path):
+    folder = tmp_path / "vqvae-stars"
+    model = quantised()
+    model.save_pretrained(folder)
+    cards.write_metrics(folder, run(model, ["reconstructions", "codes"], Protocol()))
+    checks = {check.what: check for check in zoo.verify(str(folder))}
+    assert all(check.passed for check in checks.values()), checks
+    measured = {"code_distortion", "mean_squared_error", "bits_per_dim", "bits_per_dim_uniform"}
+    assert measured | {"codes_in_use", "code_perplexity"} < checks.keys()
+    content = json.loads((folder / "metrics.json").read_text())
+    for metric in content["metrics"]:
+        metric["value"] *= 1.03
+    write_text(folder / "metrics.json", json.dumps(content))
+    failed = {check.what for check in zoo.verify(str(folder)) if not check.passed}
+    assert failed == measured | {"codes_in_use", "code_perplexity"}
+
+
 @pytest.mark.parametrize(
     ("name", "change", "failed"),
     [

@@ -50,7 +50,7 @@ def draw(
         model: The model.
         folder: Where to.
         batches: Of the test set; the first has two data at the least.
-        names: What labels stand for, if the data have any.
+        names: What labels stand for, of data that have some: then codes are put on a map.
     """
     draw_samples(model, folder)
     verbs, batches = {*model.verbs()}, iter(batches)
@@ -72,7 +72,8 @@ def draw(
                 folder / "traversals.png",
                 ROW - 1,
             )
-    if "encode" in verbs and len(model.latent_shape) == 1 and "label" in batch:
+    vectors = len(model.latent_shape) == 1 and model.latent_shape[0] > 1
+    if "encode" in verbs and vectors and names and len(batch["label"]) > 3:
         codes, labels = encoded(model, chain([batch], batches), lambda b: b["label"], MAPPED)
         draw_map(codes, labels, names, "tsne", folder / "map.png")
     with torch.random.fork_rng():

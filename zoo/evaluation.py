@@ -179,7 +179,7 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
-    With it goes what `scores` counts, which is all that is measured of a classifier.
+    With it goes what `scores` counts, which is all that is measured of a mere classifier.
 
     Where batches say under `anomaly` which data are not of the kind that the model was trained on,
     (B,) bool, what is a mean over data is one over the others, and with it goes the area under the
@@ -211,7 +211,8 @@ def evaluate(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
         )
-    exact = bool({"log_prob", "classify"} & {*model.verbs()})
+    verbs = {*model.verbs()}
+    exact = "log_prob" in verbs or not {"prior", "posterior", "likelihood"} <= verbs
     training = model.training
     model.eval()
     try:
@@ -271,9 +272,7 @@ def _exact(
         if density:
             columns["nll"] = -model.conditioned(batch).log_prob(model.inputs(batch))
             columns["anomaly"] = _anomalies(batch, columns["nll"])
-        for name, (right, of) in model.scores(batch).items():
-            columns |= {f"right.{name}": right, f"of.{name}": of}
-        return columns
+        return columns | _scores(model, batch)
 
     columns = _columns(batches, measured, ActiveUnits(0).to(model.device), kept)
     metrics = []
@@ -283,10 +282,23 @@ def _exact(
         kind = f"exact: minus log {model.density}"
         metrics.append(mean_metric("nll", nll[~anomaly], None, unit, kind))
         metrics += _auroc(nll, anomaly)
-    for name in (key.removeprefix("of.") for key in columns if key.startswith("of.")):
-        right, of = columns[f"right.{name}"].double(), columns[f"of.{name}"].double()
-        metrics.append(rate_metric(name, right, of))
-    return metrics
+    return [*metrics, *_rates(columns)]
+
+
+def _scores(model: LatentVariableModel, batch: Batch) -> dict[str, Tensor]:
+    """What a model scores of a batch, as columns."""
+    columns = {}
+    for name, (right, of) in model.scores(batch).items():
+        columns |= {f"right.{name}": right, f"of.{name}": of}
+    return columns
+
+
+def _rates(columns: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """A metric for each of the scores."""
+    names = [key.removeprefix("of.") for key in columns if key.startswith("of.")]
+    return [
+        rate_metric(n, columns[f"right.{n}"].double(), columns[f"of.{n}"].double()) for n in names
+    ]
 
 
 def _bounds(
@@ -314,7 +326,7 @@ def _bounds(
         nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
         for name, (log_prob, items) in model.predictions(batch).items():
             columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
-        return columns | noise | nll
+        return columns | noise | nll | _scores(model, batch)
 
     columns = _columns(batches, measured, units, kept)
     anomaly = columns["anomaly"]
@@ -335,7 +347,7 @@ def _bounds(
     }
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
     predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
-    return [*metrics, active, *predicted, *_auroc(columns["nll"], anomaly)]
+    return [*metrics, active, *predicted, *_rates(columns), *_auroc(columns["nll"], anomaly)]
 
 
 def mean_metric(

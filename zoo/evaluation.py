@@ -287,7 +287,7 @@ def _exact(
 
 def _scores(model: LatentVariableModel, batch: Batch) -> dict[str, Tensor]:
     """What a model scores of a batch, as columns."""
-    columns = {}
+    columns: dict[str, Tensor] = {}
     for name, (right, of) in model.scores(batch).items():
         columns |= {f"right.{name}": right, f"of.{name}": of}
     return columns

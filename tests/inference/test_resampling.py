@@ -1,6 +1,7 @@
-"""Weights by the rarity of codes against loops, and what loaders draw by them against the weights."""
+"""Weights by the rarity of codes against loops, and what loaders draw by them."""
 
 import math
+from itertools import chain
 
 import pytest
 import torch
@@ -83,16 +84,16 @@ def test_processes_share_one_processes_draws():
     alone = drawn(loader(), weights)
     first, second = (drawn(loader(rank, 2, 3), weights) for rank in range(2))
     assert len(first) == len(second)
-    for together, a, b in zip(alone[:-1], first, second, strict=False):
+    for together, a, b in zip(alone[:-2], first, second, strict=False):
         assert sorted(together) == sorted(a + b)
-    assert sorted(sum(alone, [])) == sorted(sum(first + second, []))
-    assert len(set(sum(alone, []))) < 31  # some are drawn twice
+    assert sorted(chain(*alone)) == sorted(chain(*first, *second))
+    assert len({*chain(*alone)}) < 31  # some are drawn twice
 
 
 def test_weights_are_for_what_is_shuffled():
     weights = torch.zeros(31, dtype=torch.float64)
     weights[7] = 1
-    assert set(sum(drawn(loader(), weights), [])) == {7}
-    assert sum(drawn(loader(shuffle=False), weights), []) == [*range(31)]
-    with pytest.raises(ValueError, match=r"must have \(31,\)"):
+    assert {*chain(*drawn(loader(), weights))} == {7}
+    assert [*chain(*drawn(loader(shuffle=False), weights))] == [*range(31)]
+    with pytest.raises(ValueError, match="there are 31 examples"):
         loader().weigh(torch.ones(30))

@@ -26,6 +26,7 @@ from torch.distributions import Distribution, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from datamodules.base import DataModule
+from datamodules.loader import Batches
 from zoo.autoencoder import Autoencoder, Likelihood, Network
 from zoo.base import Batch
 from zoo.checks import check_at_least, check_images
@@ -203,7 +204,8 @@ class DBVAE(Autoencoder):
     def on_train_epoch_start(self) -> None:
         if self.debias:
             weights = self.sampling_weights()
-            self.trainer.train_dataloader.weigh(weights)
+            loader: Batches = self.trainer.train_dataloader  # type: ignore[assignment]
+            loader.weigh(weights)
 
     @torch.no_grad()
     def sampling_weights(self) -> Tensor:

@@ -182,9 +182,8 @@ class Batches:
             ValueError: if there are not as many as examples.
         """
         if weights.shape != (self.n,):
-            raise ValueError(
-                f"weights has shape {tuple(weights.shape)}, but must have ({self.n},)."
-            )
+            shape = tuple(weights.shape)
+            raise ValueError(f"weights has shape {shape}, but there are {self.n} examples.")
         if isinstance(self.sampler, Shuffled):
             self.sampler.weights = weights
 

@@ -1,7 +1,7 @@
 r"""Which training data to see more often, by how rare their codes are (Amini et al. 2019).
 
 With $\hat Q_i$ a histogram of the i-th latent variable over the data, an example with the code z is
-drawn with a probability in proportion to (https://doi.org/10.1145/3306618.3314243, eq. 6)
+drawn with a probability in proportion to (https://doi.org/10.1145/3306618.3314243)
 
 $$W(z) = \prod_i \frac 1 {\hat Q_i(z_i) + \alpha}.$$
 

@@ -4,8 +4,8 @@ A label $y$, one of $K$, and a code $z$ that is independent of it generate an im
 
 $$p(x \mid y) = \int p_\theta(x \mid z, y) \, p(z) \, dz, \qquad p(z) = \mathcal N(0, I),$$
 
-and the encoder sees both, $q_\phi(z \mid x, y)$. Training maximises the bound (eq. 4; the roles of
-x and y are swapped here, and the prior is that of their section 4.1 which does not depend on y)
+and the encoder sees both, $q_\phi(z \mid x, y)$. Training maximises the bound (in the paper x and y
+have each other's roles, and the prior of z may depend on the condition)
 
 $$\log p(x \mid y) \ge \mathbb E_{q(z \mid x, y)}[\log p(x \mid z, y)]
   - \mathrm{KL}(q(z \mid x, y) \,\|\, p(z)).$$

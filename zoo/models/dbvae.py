@@ -1,19 +1,19 @@
 r"""Debiasing variational autoencoder (Amini et al. 2019, https://doi.org/10.1145/3306618.3314243).
 
 Beside the code of an image, the encoder gives the logit $a(x)$ of whether the image has an
-attribute, y = 1. Training minimises (eq. 4, with a likelihood in place of a norm of the error)
+attribute, y = 1. Training minimises
 
 $$c_1 \, \big( -\log p(y \mid x) \big)
   - \mathbb E_{q(z \mid x)}[\log p(x \mid z)] + \mathrm{KL}(q(z \mid x) \,\|\, p(z)),
   \qquad p(y = 1 \mid x) = \operatorname{sigmoid} a(x).$$
 
-Before each epoch the codes of the images with y = 1 are found. The epoch draws these images with a
-probability in proportion to $W(z) = \prod_i 1 / (\hat Q_i(z_i) + \alpha)$, where $\hat Q_i$ is the
-histogram of the i-th latent variable: the rarer what an image shows, the more often it is seen. No
-label says which group is rare.
+Before each epoch the codes of the images with y = 1 are found, the means of q. The epoch draws
+these images with a probability in proportion to $W(z) = \prod_i 1 / (\hat Q_i(z_i) + \alpha)$, where
+$\hat Q_i$ is the histogram of the i-th latent variable: the rarer what an image shows, the more
+often it is seen. No label says which group is rare. Images with y = 0 are drawn alike.
 
-Here the images with y = 0 are of the same kind as the others, so the bound is on all of them. The
-paper's are no faces, and only faces have a code there. What both draw alike often is y = 0.
+The paper's images with y = 0 are no faces, and have no reconstruction in its loss. Here they are of
+the same kind as the others, so the bound is on all images.
 """
 
 from collections.abc import Mapping

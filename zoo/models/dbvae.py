@@ -8,9 +8,12 @@ $$c_1 \, \big( -\log p(y \mid x) \big)
   \qquad p(y = 1 \mid x) = \operatorname{sigmoid} a(x).$$
 
 Before each epoch the codes of the images with y = 1 are found, the means of q. The epoch draws
-these images with a probability in proportion to $W(z) = \prod_i 1 / (\hat Q_i(z_i) + \alpha)$, where
-$\hat Q_i$ is the histogram of the i-th latent variable: the rarer what an image shows, the more
-often it is seen. No label says which group is rare. Images with y = 0 are drawn alike.
+these images with a probability in proportion to
+
+$$W(z) = \prod_i \frac 1 {\hat Q_i(z_i) + \alpha},$$
+
+where $\hat Q_i$ is the histogram of the i-th latent variable: the rarer what an image shows, the
+more often it is seen. No label says which group is rare. Images with y = 0 are drawn alike.
 
 The paper's images with y = 0 are no faces, and have no reconstruction in its loss. Here they are of
 the same kind as the others, so the bound is on all images.

@@ -78,6 +78,21 @@ def test_scores_count_each_group(monkeypatch):
     assert model.scores({"image": torch.rand(1, 3, 16, 16)}) == {}
 
 
+def test_exhibits_are_the_rarest_and_the_commonest_codes(monkeypatch):
+    model, x = small(alpha=0.01), torch.rand(7, 3, 16, 16)
+    codes = torch.zeros(7, 3)
+    codes[2] = 3.0  # each the only one of its kind among those with y = 1
+    codes[[0, 6]] = -3.0
+    monkeypatch.setattr(model, "encode", lambda images: codes[:6])
+    y = torch.tensor([1, 1, 1, 1, 1, 1, 0])
+    attributes = torch.stack([y, y, y], 1)
+    (page,) = model.exhibits({"image": x, "attributes": attributes})["examples.png"]
+    assert page.shape == (3, 2 + 2 * 18, 2 + 3 * 18)
+    first = {tuple(page[:, 2:18, 2 + 18 * i : 18 + 18 * i].flatten().tolist()) for i in range(2)}
+    assert first == {tuple(x[i].flatten().tolist()) for i in (0, 2)}
+    assert model.exhibits({"image": x, "attributes": 0 * attributes}) == {}
+
+
 def test_evaluate_measures_the_bound_and_the_scores():
     model, batch = small().eval(), batch_of(12)
     found = {m["name"]: m for m in zoo.evaluate(model, [batch], samples=5)}

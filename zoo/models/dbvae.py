@@ -38,6 +38,9 @@ from zoo.errors import ZooError
 from zoo.inference.resampling import resampling_weights
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule
+from zoo.plots import grid
+
+COLUMNS = 12  # images that are shown of each kind, at the most
 
 
 class DBVAE(Autoencoder):
@@ -77,6 +80,11 @@ class DBVAE(Autoencoder):
     lacks: Mapping[str, str] = {
         "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
+    }
+
+    shows: ClassVar = {
+        "examples.png": "Of the first test images that have the attribute, above those that "
+        "training would draw most often, by their own histograms, and below the least often."
     }
 
     def __init__(
@@ -190,6 +198,17 @@ class DBVAE(Autoencoder):
             for prefix, members in (("", there & group), ("no_", there & ~group)):
                 scores[f"recall_{prefix}{name}"] = (members & found, members)
         return scores
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The images with y = 1 whose codes are rarest, above those whose codes are commonest."""
+        x = batch["image"][self._attributes(batch)[:, 0] > 0]
+        columns = min(COLUMNS, len(x) // 2)
+        if not columns:
+            return {}
+        order = resampling_weights(self.encode(x), self.alpha, self.bins).argsort(descending=True)
+        return {
+            "examples.png": grid(x[torch.cat([order[:columns], order[-columns:]])], columns)[None]
+        }
 
     def _attributes(self, batch: Batch) -> Tensor:
         """The attributes that this model knows, int64 (B, A)."""

@@ -322,7 +322,7 @@ def _bounds(
         noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
         bound = importance_weighted_bound(fixed, x, samples)
         anomaly = _anomalies(batch, bound.value)
-        units.update(fixed.posterior(x).mean.flatten(1)[~anomaly])
+        units.update(fixed.encode(x).flatten(1)[~anomaly])
         nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
         for name, (log_prob, items) in model.predictions(batch).items():
             columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
@@ -340,7 +340,7 @@ def _bounds(
         "name": "active_units",
         "value": int(units.compute()),
         "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
-        "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
+        "kind": "dimensions of the code whose variance over x is above 0.01",
         "standard_error": 0.0,
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],

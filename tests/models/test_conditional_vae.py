@@ -66,7 +66,7 @@ def linear():
         gain = columns.T / scale**2 / precision[:, None]  # E[z | x, y] = gain (x - V e_y - b)
         encoder.weight.copy_(torch.cat([gain, torch.zeros_like(gain)]))
         encoder.bias.copy_(torch.cat([-gain @ offset, -0.5 * precision.log()]))
-    x, y = torch.randn(10, 1, 4, 4, dtype=torch.float64), torch.arange(10) % 3
+    x, y = torch.rand(10, 1, 4, 4, dtype=torch.float64), torch.arange(10) % 3
     covariance = columns @ columns.T + scale**2 * torch.eye(16, dtype=torch.float64)
     marginal = MultivariateNormal(offset + shift.T[y], covariance)
     return model, x, y, marginal.log_prob(x.flatten(1))

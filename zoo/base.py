@@ -84,6 +84,9 @@ class LatentVariableModel(LightningModule, ABC):
     y: Any = None
     """What `given` has fixed."""
 
+    code_symbols: int | None = None
+    """How many indices there are, of a code that is made of several; None of others."""
+
     loaded_from: str | None = None
     """What the checkpoint was called that the weights come from."""
 

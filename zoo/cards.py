@@ -88,6 +88,11 @@ _SHOWN = {  # by file: title and caption; the captions of the others are the fam
         "One latent dimension a row, from -3 to 3, of the code of the first test image: the "
         "dimensions whose codes vary most.",
     ),
+    "map.png": (
+        "Map of codes",
+        "t-SNE of the codes of the first test images, at the most 2,000, by label. It shows who is "
+        "near whom; sizes of clusters and distances between them mean nothing.",
+    ),
     "parameters.png": ("Parameters", ""),
     "parameters.txt": ("Parameters", ""),
     "examples.png": ("Examples", ""),

@@ -49,6 +49,7 @@ GALLERY = (
     "reconstructions.png",
     "interpolations.png",
     "traversals.png",
+    "map.png",
     *EXHIBITS,
 )
 """Everything that a card shows, in its order."""

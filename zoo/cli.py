@@ -96,15 +96,44 @@ def _parser() -> argparse.ArgumentParser:
     command = _picture_command(commands, "reconstruct", "held-out images and their reconstructions")
     _input_arguments(command)
 
-    command = _picture_command(commands, "interpolate", "paths between pairs of held-out images")
+    moving = "; .gif and .apng move"
+    command = _picture_command(
+        commands, "interpolate", "paths between pairs of held-out images", kinds=moving
+    )
     _input_arguments(command)
     command.add_argument("--steps", type=int, default=10, help="images on a path")
     command.add_argument("--path", choices=["linear", "spherical"], default="linear")
 
-    command = _picture_command(commands, "traverse", "vary one latent dimension a row", default_n=1)
+    command = _picture_command(
+        commands, "traverse", "vary one latent dimension a row", default_n=1, kinds=moving
+    )
     _input_arguments(command)
     command.add_argument("--steps", type=int, default=9, help="values of each dimension")
     command.add_argument("--dims", type=int, nargs="+", help="latent dimensions; by default all")
+
+    command = _picture_command(
+        commands, "direction", "give held-out images more and less of an attribute", kinds=moving
+    )
+    _input_arguments(command)
+    command.add_argument("--attribute", required=True, help="such as Smiling, or a label such as 3")
+    command.add_argument("--against", help="another, instead of all data without the attribute")
+    command.add_argument(
+        "--balance", nargs="+", default=[], help="attributes that are not to change with it"
+    )
+    command.add_argument("--span", type=float, default=2.0, help="strengths go from minus to plus")
+    command.add_argument("--steps", type=int, default=9, help="strengths")
+    command.add_argument(
+        "--limit", type=int, default=10_000, help="training images that show what the attribute is"
+    )
+
+    command = _picture_command(commands, "denoise", "hide pixels of held-out images, and restore")
+    _input_arguments(command)
+    command.add_argument("--noise", type=float, default=0.5, help="share of the pixels")
+
+    command = _picture_command(commands, "map", "codes of held-out data in the plane", 2000)
+    command.add_argument("--method", choices=["pca", "tsne", "umap"], default="tsne")
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+    command.add_argument("--attribute", help="colour by this one; by default, by label")
 
     command = commands.add_parser("evaluate", help="measure a model on its test set")
     command.add_argument("model", help="name or folder")
@@ -169,11 +198,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _picture_command(commands: Any, name: str, summary: str, default_n: int = 8) -> _Parser:
+def _picture_command(
+    commands: Any, name: str, summary: str, default_n: int = 8, kinds: str = ""
+) -> _Parser:
     command: _Parser = commands.add_parser(name, help=summary)
     command.add_argument("model", help="name or folder")
     command.add_argument("-n", type=int, default=default_n, help="how many")
-    command.add_argument("-o", "--output", type=Path, default=Path(f"{name}.png"), help="PNG file")
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
+    )
     command.add_argument("--seed", type=int, default=0)
     command.add_argument(
         "--given", metavar="LABEL", help="which condition a conditional model is given"
@@ -292,9 +325,14 @@ def _info(args: argparse.Namespace) -> None:
     print(f"  verbs         {', '.join(d.verbs)}")
     if d.base_model:
         print(f"  base model    {d.base_model}")
-    for metric in d.metrics:
-        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
-        print(f"  {metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    _print_metrics(d.metrics, "  ")
+
+
+def _print_metrics(metrics: Sequence[dict[str, Any]], indent: str = "") -> None:
+    width = max((len(metric["name"]) for metric in metrics), default=0)
+    for m in metrics:
+        error = f" ± {m['standard_error']}" if m["standard_error"] else ""
+        print(f"{indent}{m['name']:<{width}} {m['value']}{error} {m['unit']}, {m['kind']}")
 
 
 def _load(args: argparse.Namespace) -> "LatentVariableModel":
@@ -364,9 +402,22 @@ def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
 
 
 def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> None:
-    from zoo.plots import save_grid
+    from zoo.plots import ANIMATIONS, save_grid
 
+    if args.output.suffix.lower() in ANIMATIONS:
+        raise ZooError(f"zoo {args.command} draws one picture; let {args.output} end in .png.")
     save_grid(images, args.output, columns)
+    print(args.output)
+
+
+def _save_paths(paths: "Tensor", args: argparse.Namespace) -> None:
+    """Write paths of images, (N, T, C, H, W): a row each, or all of them in motion."""
+    from zoo.plots import ANIMATIONS, save_animation
+
+    if args.output.suffix.lower() not in ANIMATIONS:
+        _save(paths.flatten(0, 1), paths.shape[1], args)
+        return
+    save_animation(paths, args.output)
     print(args.output)
 
 
@@ -394,7 +445,7 @@ def _reconstruct(args: argparse.Namespace) -> None:
 def _interpolate(args: argparse.Namespace) -> None:
     import torch
 
-    from zoo.evaluation import interpolate
+    from zoo.latent import interpolate
 
     model = _load(args)
     x = _test_batch(model, args, 2 * args.n)["image"]
@@ -402,13 +453,14 @@ def _interpolate(args: argparse.Namespace) -> None:
         interpolate(model, a, b, args.steps, args.path)
         for a, b in zip(x[: args.n], x[args.n :], strict=True)
     ]
-    _save(torch.cat(paths), args.steps, args)
+    _save_paths(torch.stack(paths), args)
 
 
 def _traverse(args: argparse.Namespace) -> None:
     import torch
 
-    from zoo.evaluation import part, traverse
+    from zoo.evaluation import part
+    from zoo.latent import traverse
 
     model = _load(args)
     batch = _test_batch(model, args, args.n)
@@ -416,8 +468,65 @@ def _traverse(args: argparse.Namespace) -> None:
         traverse(model.conditioned(part(batch, i, i + 1)), x, args.dims, steps=args.steps)
         for i, x in enumerate(batch["image"])
     ]
-    rows = [row.flatten(0, 1) for row in rows]
-    _save(torch.cat(rows), args.steps, args)
+    _save_paths(torch.cat(rows), args)
+
+
+def _direction(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.latent import direction, move
+    from zoo.protocol import data_module
+
+    model = _load(args)
+    for flag, least in (("steps", 1), ("limit", 2)):
+        if getattr(args, flag) < least:
+            raise ZooError(f"{flag} is {getattr(args, flag)}, but must be at least {least}.")
+    x = _test_batch(model, args, args.n)["image"]
+    data = data_module(model, args.data)
+    found = direction(model, data, args.attribute, args.against, args.balance, args.limit)
+    strengths = torch.linspace(-args.span, args.span, args.steps).tolist()
+    _save_paths(torch.stack([move(model, one, found, strengths) for one in x]), args)
+
+
+def _denoise(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.latent import denoise
+
+    model = _load(args)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    noisy, restored, before, after = denoise(model.conditioned(batch), x, args.noise)
+    print(f"mean squared error a pixel: {before.mean():.5f} before, {after.mean():.5f} after")
+    _save(torch.cat([noisy, restored, x]), args.n, args)
+
+
+def _map(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.gallery import draw_map
+    from zoo.latent import encoded
+    from zoo.protocol import data_module, held_out
+
+    model = _load(args)
+    if len(model.latent_shape) != 1:
+        raise ZooError(f"a map is of codes that are vectors, and those of {args.model} are not.")
+    data = data_module(model, args.data)
+    data.prepare_data()
+    data.setup("test")
+    names = data.label_names
+    if args.attribute is not None:
+        names = (f"without {args.attribute}", f"with {args.attribute}")
+    if not names:
+        raise ZooError(f"{type(data).__name__} has no labels; colour by --attribute NAME.")
+
+    def kind(batch: Any) -> torch.Tensor:
+        named = args.attribute is not None
+        return data.attribute(batch, args.attribute) if named else torch.as_tensor(batch["label"])
+
+    codes, kinds = encoded(model, held_out(data, args.n), kind)
+    draw_map(codes, kinds, names, args.method, args.output)
+    print(args.output)
 
 
 def _device(args: argparse.Namespace) -> str:
@@ -447,9 +556,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     metrics = run(model, suite.jobs, protocol, args.data, work)
     if not metrics:
         raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
-    for metric in metrics:
-        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
-        print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    _print_metrics(metrics)
     if args.write:
         rough = work_folder(folder, QUICK, args.data, device)
         quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)
@@ -599,7 +706,10 @@ def _card(args: argparse.Namespace) -> None:
         from zoo.protocol import data_module, held_out
 
         model = from_pretrained(str(args.folder))
-        draw(model, args.folder, next(held_out(data_module(model, args.data))))
+        data = data_module(model, args.data)
+        data.prepare_data()
+        data.setup("test")
+        draw(model, args.folder, held_out(data), data.label_names)
     refresh(args.folder)
 
 
@@ -613,6 +723,9 @@ _COMMANDS = {
     "reconstruct": _reconstruct,
     "interpolate": _interpolate,
     "traverse": _traverse,
+    "direction": _direction,
+    "denoise": _denoise,
+    "map": _map,
     "evaluate": _evaluate,
     "compare": _compare,
     "verify": _verify,

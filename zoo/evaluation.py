@@ -1,7 +1,8 @@
 """What can be built from the verbs: functions over any model that has them."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import read_tensors, write_tensors
-from zoo.checks import check_images, check_shape
+from zoo.checks import check_images
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
 from zoo.metrics import ActiveUnits, auroc, perplexity
 
@@ -64,102 +65,7 @@ def log_likelihood(
     return LogLikelihood(bound.value, "lower bound", bound.standard_error)
 
 
-def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation (Shoemake 1985) of direction and linear interpolation of length."""
-    norm_a: Tensor = a.norm()
-    norm_b: Tensor = b.norm()
-    cosine = (a * b).sum() / (norm_a * norm_b).clamp(min=1e-12)
-    angle: Tensor = torch.acos(cosine.clamp(-1, 1))
-    if torch.sin(angle) < 1e-6:  # parallel or opposite: the sphere gives no path
-        return torch.lerp(a, b, t)
-    unit = torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)
-    return unit / torch.sin(angle) * torch.lerp(norm_a, norm_b, t)
-
-
-@torch.no_grad()
-def interpolate(
-    model: LatentVariableModel,
-    x0: Tensor,
-    x1: Tensor,
-    steps: int = 8,
-    path: Literal["linear", "spherical"] = "linear",
-) -> Tensor:
-    """Decode the codes on a path from x0's code to x1's.
-
-    Args:
-        model: A model with `encode` and `decode`.
-        x0: One datum, shape `x_shape`, the start.
-        x1: One datum, shape `x_shape`, the end.
-        steps: Number of codes on the path, both ends included; at least 2.
-        path: `linear`, or `spherical`: directions turn evenly, as suits a Gaussian prior in many
-            dimensions (White 2016).
-
-    Returns:
-        Data of shape (steps, *x_shape).
-    """
-    if steps < 2:
-        raise ValueError(f"steps is {steps}, but a path has at least its 2 ends.")
-    if path not in ("linear", "spherical"):
-        raise ValueError(f"path is {path!r}; choose linear or spherical.")
-    check_shape("x0", x0[None], model.x_shape)
-    check_shape("x1", x1[None], model.x_shape)
-    z0, z1 = model.encode(torch.stack([x0, x1]))
-    if not z0.is_floating_point():
-        raise ValueError(
-            f"interpolate goes from code to code in steps, but a code of {type(model).__name__} "
-            "is made of whole numbers, and there is nothing between them."
-        )
-    t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
-    t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
-    z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
-    return model.decode(z)
-
-
-@torch.no_grad()
-def traverse(
-    model: LatentVariableModel,
-    x: Tensor,
-    dims: Sequence[int] | None = None,
-    span: float = 3.0,
-    steps: int = 9,
-) -> Tensor:
-    """Vary one latent dimension at a time around the code of x.
-
-    Args:
-        model: A model with `encode` and `decode` whose codes are vectors.
-        x: One datum, shape `x_shape`.
-        dims: Which latent dimensions; by default all.
-        span: Values run from -span to span, in standard deviations of an N(0, I) prior.
-        steps: Values per dimension.
-
-    Returns:
-        Data of shape (len(dims), steps, *x_shape).
-
-    Raises:
-        ValueError: if the codes are no vectors or a dimension does not exist.
-    """
-    if len(model.latent_shape) != 1:
-        raise ValueError(
-            f"traverse varies the entries of a vector, but a code of {type(model).__name__} "
-            f"has shape {model.latent_shape}."
-        )
-    if steps < 1:
-        raise ValueError(f"steps is {steps}, but at least 1 value a dimension is needed.")
-    size = model.latent_shape[0]
-    dims = range(size) if dims is None else dims
-    for d in dims:
-        if not 0 <= d < size:
-            raise ValueError(f"there is no latent dimension {d}; they are 0 to {size - 1}.")
-    check_shape("x", x[None], model.x_shape)
-    code = model.encode(x[None])  # (1, D)
-    z = code.repeat(len(dims), steps, 1)  # (len(dims), steps, D)
-    values = torch.linspace(-span, span, steps, device=z.device, dtype=z.dtype)
-    for row, d in enumerate(dims):
-        z[row, :, d] = values
-    rows = model.decode(z.flatten(0, 1))
-    return rows.reshape(len(dims), steps, *model.x_shape)
-
-
+KEEP_EVERY = 5.0  # seconds between two writings of what was measured so far
 DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL's
 
 
@@ -197,8 +103,9 @@ def evaluate(
         batches: Batches as the model's DataModule gives them.
         samples: Importance samples per datum for the NLL.
         seed: Seed of the posterior draws.
-        kept: File to keep in, after each batch, what was measured so far. If it is there,
-            measuring goes on behind it, and ends with the same numbers as if never interrupted.
+        kept: File to keep in, every few seconds and when it is stopped, what was measured so far.
+            If it is there, measuring goes on behind it, and ends with the same numbers as if never
+            interrupted.
 
     Returns:
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
@@ -240,7 +147,7 @@ def _columns(
         units: What `measured` updates besides.
         kept: The file.
     """
-    device, columns, done = units.device, dict[str, Tensor](), 0
+    device, chunks, done = units.device, list[Mapping[str, Tensor]](), 0
     units.persistent(True)
     if kept is not None and kept.is_file():
         state = read_tensors(kept)
@@ -249,17 +156,34 @@ def _columns(
         if "device_rng" in state:
             torch.get_device_module(device).set_rng_state(state.pop("device_rng"), device)
         units.load_state_dict({name: state.pop(f"units.{name}") for name in units.state_dict()})
-        columns = {name: column.to(device) for name, column in state.items()}
-    for batch in islice(batches, done, None):
-        for name, column in measured(on_device(batch, device)).items():
-            columns[name] = torch.cat([columns[name], column]) if name in columns else column
-        done += 1
-        if kept is not None:
-            state = {**columns, "batches": torch.tensor(done), "rng": torch.get_rng_state()}
+        chunks.append({name: column.to(device) for name, column in state.items()})
+
+    def joined(count: int) -> dict[str, Tensor]:
+        """Columns of the first so many chunks."""
+        names = chunks[0] if chunks else ()
+        return {name: torch.cat([chunk[name] for chunk in chunks[:count]]) for name in names}
+
+    after, written = (0, dict[str, Tensor]()), time.monotonic()
+    try:
+        for batch in islice(batches, done, None):
+            chunks.append(measured(on_device(batch, device)))
+            done += 1
+            if kept is None:
+                continue
+            state = {"batches": torch.tensor(done), "rng": torch.get_rng_state()}
             if device.type != "cpu":
                 state["device_rng"] = torch.get_device_module(device).get_rng_state(device)
-            write_tensors(state | units.state_dict(prefix="units."), kept)
-    return columns
+            for name, value in units.state_dict(prefix="units.").items():
+                state[name] = value.clone()  # the next batch changes it
+            after = len(chunks), state
+            if time.monotonic() - written > KEEP_EVERY:
+                write_tensors(joined(len(chunks)) | state, kept)
+                written = time.monotonic()
+    finally:
+        count, state = after
+        if kept is not None and count:
+            write_tensors(joined(count) | state, kept)
+    return joined(len(chunks))
 
 
 def _exact(
@@ -346,12 +270,12 @@ def _bounds(
         "count": metrics[-1]["count"],
     }
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
-    predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
+    predicted = [perplexity_metric(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
     return [*metrics, active, *predicted, *_rates(columns), *_auroc(columns["nll"], anomaly)]
 
 
 def mean_metric(
-    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str
+    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str, digits: int = 4
 ) -> dict[str, Any]:
     """A metric that is a mean over data.
 
@@ -361,16 +285,17 @@ def mean_metric(
         noise: Squared Monte Carlo error of each, (N,); None where there is none.
         unit: Of the values.
         kind: What sort of number it is.
+        digits: Decimals that are kept.
     """
     n = len(values)
     values = values.double()
     error = 0.0 if noise is None else math.sqrt(noise.sum()) / n
     return {
         "name": name,
-        "value": round(values.mean().item(), 4),
+        "value": round(values.mean().item(), digits),
         "unit": unit,
         "kind": kind,
-        "standard_error": round(values.std().item() / math.sqrt(n), 4) if n > 1 else None,
+        "standard_error": round(values.std().item() / math.sqrt(n), digits) if n > 1 else None,
         "monte_carlo_error": round(error, 5),
         "count": n,
     }
@@ -428,7 +353,7 @@ def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     }
 
 
-def _perplexity(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
+def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
     """A metric of how well parts of data are predicted.
 
     Args:

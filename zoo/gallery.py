@@ -1,5 +1,7 @@
 """What a card shows of a model: samples, reconstructions, paths between codes, and its own."""
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -7,11 +9,18 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import SAMPLE_TEXTS, SAMPLES, write_text
-from zoo.evaluation import interpolate, part, traverse
-from zoo.plots import save_grid
+from zoo.evaluation import part
+from zoo.latent import Method, encoded, interpolate, latent_map, traverse
+from zoo.plots import save_grid, scatter
 
 ROW = 12
 """Pictures in a row, and codes that are traversed, at the most."""
+
+MAPPED = 2000
+"""Codes on a map, at the most."""
+
+METHODS: dict[Method, str] = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}
+"""What ways to draw a map are called."""
 
 
 def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> None:
@@ -51,16 +60,20 @@ def in_rows(model: LatentVariableModel, n: int) -> tuple[LatentVariableModel, in
 
 
 @torch.no_grad()
-def draw(model: LatentVariableModel, folder: Path, batch: Batch) -> None:
+def draw(
+    model: LatentVariableModel, folder: Path, batches: Iterable[Batch], names: Sequence[str] = ()
+) -> None:
     """Write everything that the model's verbs give to see.
 
     Args:
         model: The model.
         folder: Where to.
-        batch: The first data of the test set; two at the least.
+        batches: Of the test set; the first has two data at the least.
+        names: What labels stand for, of data that have some: then codes are put on a map.
     """
     draw_samples(model, folder)
-    verbs = {*model.verbs()}
+    verbs, batches = {*model.verbs()}, iter(batches)
+    batch = next(batches)
     if model.datum == "image" and {"encode", "decode"} <= verbs:
         x: Tensor = model.inputs(batch)
         fixed = model.conditioned(batch)
@@ -80,11 +93,35 @@ def draw(model: LatentVariableModel, folder: Path, batch: Batch) -> None:
                 folder / "traversals.png",
                 ROW - 1,
             )
-    for name, content in model.exhibits(batch).items():
+    vectors = len(model.latent_shape) == 1 and model.latent_shape[0] > 1
+    if "encode" in verbs and vectors and names and len(batch["label"]) > 3:
+        codes, labels = encoded(model, chain([batch], batches), lambda b: b["label"], MAPPED)
+        draw_map(codes, labels, names, "tsne", folder / "map.png")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exhibits = model.exhibits(batch)
+    for name, content in exhibits.items():
         if isinstance(content, Tensor):
             save_grid(content, folder / name)
         else:
             _write_lines(content, folder / name)
+
+
+def draw_map(
+    codes: Tensor, kinds: Tensor, names: Sequence[str], method: Method, path: Path
+) -> None:
+    """Write a map of codes as a picture, coloured by kind.
+
+    Args:
+        codes: Of data, (N, ...).
+        kinds: Which name each has, (N,).
+        names: What the kinds are called.
+        method: How codes are laid out.
+        path: Where to.
+    """
+    title = f"{METHODS[method]} of {len(codes):,} codes"
+    page = scatter(latent_map(codes, method), kinds, names, title)
+    save_grid(page[None], path, 1)
 
 
 def _write_lines(lines: list[str], path: Path) -> None:

@@ -298,7 +298,7 @@ def test_a_checkpoint_says_how_it_is_used(stars, tmp_path, capsys):
     module = FakeImages(**DATA["init_args"])
     module.setup()
     batch = next(iter(module.test_dataloader()))
-    draw(model, folder, batch)
+    draw(model, folder, [batch])
     names = {path.name for path in folder.glob("*.png")}
     assert names == {"samples.png", "reconstructions.png", "traversals.png", "examples.png"}
     cards.write_card(folder)

@@ -81,11 +81,9 @@ def train(name, start, monkeypatch):
     recipe, watch = read(name), Watch()
     model = [f"--model.name={start(name)}"] if is_finetune(recipe) else []
     recipe["data"] = made(name)
-    if (
-        recipe["data"]["class_path"] == "FakeFaces"
-        and recipe["model"]["class_path"] == "Classifier"
-    ):
-        recipe["model"]["init_args"]["labels"] = list(FakeFaces().attribute_names)
+    named = {"Classifier": "labels", "DBVAE": "attributes"}.get(recipe["model"]["class_path"])
+    if recipe["data"]["class_path"] == "FakeFaces" and named:
+        recipe["model"]["init_args"][named] = list(FakeFaces().attribute_names)
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     defaults = fit.ZooCLI.instantiate_trainer
     monkeypatch.setattr(

@@ -145,6 +145,7 @@ _SUMMARY = {
     "datum": _LINE,
     "limits": _TEXT,
     "exhibits": _CAPTIONS,
+    "conditions": _many(_LINE),
 }
 _METRIC = {
     "name": _LINE,

@@ -16,7 +16,7 @@ from zoo.errors import ZooError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.base import LatentVariableModel
+    from zoo.base import Batch, LatentVariableModel
     from zoo.verification import Check
 
 _TRAINING = {
@@ -208,6 +208,9 @@ def _picture_command(
         "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
     )
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--given", metavar="LABEL", help="which condition a conditional model is given"
+    )
     return command
 
 
@@ -340,14 +343,14 @@ def _load(args: argparse.Namespace) -> "LatentVariableModel":
     if getattr(args, "n", 1) < 1:
         raise ZooError(f"-n is {args.n}, but at least 1 is needed.")
     model = from_pretrained(args.model)
+    if args.given is not None:
+        model = model.given(args.given)
     torch.manual_seed(args.seed)
     return model
 
 
-def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Tensor":
-    """The first n images of the test set, or of the user's own folder: (n, C, H, W)."""
-    import torch
-
+def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Batch":
+    """The first n images of the test set with their labels, or of the user's own folder."""
     from zoo.protocol import data_module
 
     if model.datum != "image":
@@ -356,19 +359,17 @@ def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int)
             f"`zoo sample {args.model}` prints some, and zoo.from_pretrained has its verbs."
         )
     if args.images is not None:
-        found = _own_images(model, args.images.expanduser(), n)
+        found: Batch = {"image": _own_images(model, args.images.expanduser(), n)}
     else:
         module = data_module(model, args.data)
+        module.batch_size = n
         module.prepare_data()
         module.setup("test")
-        images: list[Tensor] = []
-        for batch in module.test_dataloader():
-            images.append(batch["image"])
-            if sum(map(len, images)) >= n:
-                break
-        found = torch.cat(images)[:n]
-    if len(found) < n:
-        raise ZooError(f"{n} images are needed, but there are only {len(found)}; lower -n.")
+        found = next(iter(module.test_dataloader()))
+    if len(found["image"]) < n:
+        raise ZooError(
+            f"{n} images are needed, but there are only {len(found['image'])}; lower -n."
+        )
     return found
 
 
@@ -421,21 +422,24 @@ def _save_paths(paths: "Tensor", args: argparse.Namespace) -> None:
 
 
 def _sample(args: argparse.Namespace) -> None:
+    from zoo.gallery import in_rows
+
     model = _load(args)
     if model.datum != "image":
         print("\n".join(model.texts(args.n)))
-    elif args.mean:
-        _save(model.decode(model.prior().sample((args.n,))), None, args)
-    else:
-        _save(model.sample(args.n), None, args)
+        return
+    model, n, columns = in_rows(model, args.n)
+    draws = model.decode(model.prior().sample((n,))) if args.mean else model.sample(n)
+    _save(draws, columns, args)
 
 
 def _reconstruct(args: argparse.Namespace) -> None:
     import torch
 
     model = _load(args)
-    x = _test_images(model, args, args.n)
-    _save(torch.cat([x, model.reconstruct(x)]), args.n, args)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    _save(torch.cat([x, model.conditioned(batch).reconstruct(x)]), args.n, args)
 
 
 def _interpolate(args: argparse.Namespace) -> None:
@@ -444,7 +448,7 @@ def _interpolate(args: argparse.Namespace) -> None:
     from zoo.latent import interpolate
 
     model = _load(args)
-    x = _test_images(model, args, 2 * args.n)
+    x = _test_batch(model, args, 2 * args.n)["image"]
     paths = [
         interpolate(model, a, b, args.steps, args.path)
         for a, b in zip(x[: args.n], x[args.n :], strict=True)
@@ -455,11 +459,16 @@ def _interpolate(args: argparse.Namespace) -> None:
 def _traverse(args: argparse.Namespace) -> None:
     import torch
 
+    from zoo.evaluation import part
     from zoo.latent import traverse
 
     model = _load(args)
-    x = _test_images(model, args, args.n)
-    _save_paths(torch.cat([traverse(model, one, args.dims, steps=args.steps) for one in x]), args)
+    batch = _test_batch(model, args, args.n)
+    rows = [
+        traverse(model.conditioned(part(batch, i, i + 1)), x, args.dims, steps=args.steps)
+        for i, x in enumerate(batch["image"])
+    ]
+    _save_paths(torch.cat(rows), args)
 
 
 def _direction(args: argparse.Namespace) -> None:
@@ -472,7 +481,7 @@ def _direction(args: argparse.Namespace) -> None:
     for flag, least in (("steps", 1), ("limit", 2)):
         if getattr(args, flag) < least:
             raise ZooError(f"{flag} is {getattr(args, flag)}, but must be at least {least}.")
-    x = _test_images(model, args, args.n)
+    x = _test_batch(model, args, args.n)["image"]
     data = data_module(model, args.data)
     found = direction(model, data, args.attribute, args.against, args.balance, args.limit)
     strengths = torch.linspace(-args.span, args.span, args.steps).tolist()
@@ -485,8 +494,9 @@ def _denoise(args: argparse.Namespace) -> None:
     from zoo.latent import denoise
 
     model = _load(args)
-    x = _test_images(model, args, args.n)
-    noisy, restored, before, after = denoise(model, x, args.noise)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    noisy, restored, before, after = denoise(model.conditioned(batch), x, args.noise)
     print(f"mean squared error a pixel: {before.mean():.5f} before, {after.mean():.5f} after")
     _save(torch.cat([noisy, restored, x]), args.n, args)
 

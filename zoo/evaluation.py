@@ -85,14 +85,15 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
-    With it goes what `scores` counts, which is all that is measured of a classifier.
+    With it goes what `scores` counts, which is all that is measured of a mere classifier.
 
     Where batches say under `anomaly` which data are not of the kind that the model was trained on,
     (B,) bool, what is a mean over data is one over the others, and with it goes the area under the
     ROC curve with which the NLL tells the two kinds apart.
 
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
-    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
+    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Those
+    of a conditional model are given each datum's own condition, out of its batch. Two
     errors go with each mean: `standard_error` is that over data, so how far another test set would
     be off (None where there is one datum), and `monte_carlo_error` that over the draws of z, so how
     far the same data would be off with another seed.
@@ -117,7 +118,8 @@ def evaluate(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
         )
-    exact = bool({"log_prob", "classify"} & {*model.verbs()})
+    verbs = {*model.verbs()}
+    exact = "log_prob" in verbs or not {"prior", "posterior", "likelihood"} <= verbs
     training = model.training
     model.eval()
     try:
@@ -192,50 +194,63 @@ def _exact(
     def measured(batch: Batch) -> dict[str, Tensor]:
         columns: dict[str, Tensor] = {}
         if density:
-            columns["nll"] = -model.log_prob(model.inputs(batch))
+            columns["nll"] = -model.conditioned(batch).log_prob(model.inputs(batch))
             columns["anomaly"] = _anomalies(batch, columns["nll"])
-        for name, (right, of) in model.scores(batch).items():
-            columns |= {f"right.{name}": right, f"of.{name}": of}
-        return columns
+        return columns | _scores(model, batch)
 
     columns = _columns(batches, measured, ActiveUnits(0).to(model.device), kept)
     metrics = []
     if density:
         unit = f"nats/{model.datum}"
         nll, anomaly = columns["nll"], columns["anomaly"]
-        metrics.append(mean_metric("nll", nll[~anomaly], None, unit, "exact: minus log p(x)"))
+        kind = f"exact: minus log {model.density}"
+        metrics.append(mean_metric("nll", nll[~anomaly], None, unit, kind))
         metrics += _auroc(nll, anomaly)
-    for name in (key.removeprefix("of.") for key in columns if key.startswith("of.")):
-        right, of = columns[f"right.{name}"].double(), columns[f"of.{name}"].double()
-        metrics.append(rate_metric(name, right, of))
-    return metrics
+    return [*metrics, *_rates(columns)]
+
+
+def _scores(model: LatentVariableModel, batch: Batch) -> dict[str, Tensor]:
+    """What a model scores of a batch, as columns."""
+    columns: dict[str, Tensor] = {}
+    for name, (right, of) in model.scores(batch).items():
+        columns |= {f"right.{name}": right, f"of.{name}": of}
+    return columns
+
+
+def _rates(columns: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """A metric for each of the scores."""
+    names = [key.removeprefix("of.") for key in columns if key.startswith("of.")]
+    return [
+        rate_metric(n, columns[f"right.{n}"].double(), columns[f"of.{n}"].double()) for n in names
+    ]
 
 
 def _bounds(
     model: LatentVariableModel, batches: Iterable[Batch], samples: int, kept: Path | None
 ) -> list[dict[str, Any]]:
     kinds = {
-        "elbo": f"lower bound on log p(x), {DRAWS} draws",
+        "elbo": f"lower bound on log {model.density}, {DRAWS} draws",
         "rate": "KL(q(z|x) || p(z))",
         "distortion": f"-E_q[log p(x|z)], {DRAWS} draws",
-        "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
+        "nll": f"estimate: minus the importance-weighted bound on log {model.density}, "
+        f"k = {samples}",
     }
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
 
     def measured(batch: Batch) -> dict[str, Tensor]:
         """Terms in nats, and the squares of their Monte Carlo errors."""
-        x = model.inputs(batch)
-        draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
+        x, fixed = model.inputs(batch), model.conditioned(batch)
+        draws = torch.stack([torch.stack(elbo(fixed, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
         columns = {name: term.mean(0) for name, term in terms.items()}  # from (DRAWS, B)
         noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
-        bound = importance_weighted_bound(model, x, samples)
+        bound = importance_weighted_bound(fixed, x, samples)
         anomaly = _anomalies(batch, bound.value)
-        units.update(model.encode(x).flatten(1)[~anomaly])
+        units.update(fixed.encode(x).flatten(1)[~anomaly])
         nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
         for name, (log_prob, items) in model.predictions(batch).items():
             columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
-        return columns | noise | nll
+        return columns | noise | nll | _scores(model, batch)
 
     columns = _columns(batches, measured, units, kept)
     anomaly = columns["anomaly"]
@@ -256,7 +271,7 @@ def _bounds(
     }
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
     predicted = [perplexity_metric(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
-    return [*metrics, active, *predicted, *_auroc(columns["nll"], anomaly)]
+    return [*metrics, active, *predicted, *_rates(columns), *_auroc(columns["nll"], anomaly)]
 
 
 def mean_metric(
@@ -356,6 +371,11 @@ def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> dict[str, A
         "monte_carlo_error": 0.0,
         "count": len(items),
     }
+
+
+def part(batch: Batch, start: int, stop: int) -> dict[str, Any]:
+    """The batch of its data from one position to another."""
+    return {key: rows[start:stop] for key, rows in batch.items()}
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import SAMPLE_TEXTS, SAMPLES, write_text
+from zoo.evaluation import part
 from zoo.latent import Method, encoded, interpolate, latent_map, traverse
 from zoo.plots import save_grid, scatter
 
@@ -35,9 +36,27 @@ def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> Non
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if model.datum == "image":
-            save_grid(model.sample(64), folder / SAMPLES)
+            fixed, n, columns = in_rows(model, 64)
+            save_grid(fixed.sample(n), folder / SAMPLES, columns)
         else:
             _write_lines(model.texts(16), folder / SAMPLE_TEXTS)
+
+
+def in_rows(model: LatentVariableModel, n: int) -> tuple[LatentVariableModel, int, int | None]:
+    """How about n pictures show what a model draws: with a row for each condition, if it has some.
+
+    Args:
+        model: The model.
+        n: Pictures, at the most unless there are more conditions.
+
+    Returns:
+        The model that draws them, how many they are, and how many are in a row.
+    """
+    if not model.conditions:
+        return model, n, None
+    k = len(model.conditions)
+    columns = max(1, n // k)
+    return model.given(torch.arange(k).repeat_interleave(columns)), k * columns, columns
 
 
 @torch.no_grad()
@@ -57,18 +76,20 @@ def draw(
     batch = next(batches)
     if model.datum == "image" and {"encode", "decode"} <= verbs:
         x: Tensor = model.inputs(batch)
-        pairs = torch.stack([x, model.reconstruct(x)], 1)[: 2 * ROW]  # (n, 2, C, H, W)
+        fixed = model.conditioned(batch)
+        pairs = torch.stack([x, fixed.reconstruct(x)], 1)[: 2 * ROW]  # (n, 2, C, H, W)
         rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(pairs, ROW)])
         save_grid(rows, folder / "reconstructions.png", min(ROW, len(x)))
-        codes = model.encode(x)
-        if codes.is_floating_point():
+        codes = fixed.encode(x)
+        if codes.is_floating_point() and fixed is model:  # two conditions have nothing between them
             ends = zip(x[0:ROW:2], x[1:ROW:2], strict=False)
             paths = torch.cat([interpolate(model, a, b, ROW) for a, b in ends])
             save_grid(paths, folder / "interpolations.png", ROW)
         if codes.is_floating_point() and codes.ndim == 2:
             dims = codes.var(0).argsort(descending=True)[:ROW].tolist()
+            first = model.conditioned(part(batch, 0, 1))
             save_grid(
-                traverse(model, x[0], dims, steps=ROW - 1).flatten(0, 1),
+                traverse(first, x[0], dims, steps=ROW - 1).flatten(0, 1),
                 folder / "traversals.png",
                 ROW - 1,
             )

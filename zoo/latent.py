@@ -213,7 +213,8 @@ def encoded(
     codes, marks, n = [], [], 0
     for batch in batches:
         marks.append(mark(batch).cpu())
-        codes.append(model.encode(model.inputs(on_device(batch, model.device))).cpu())
+        here = on_device(batch, model.device)
+        codes.append(model.conditioned(here).encode(model.inputs(here)).cpu())
         n += len(codes[-1])
         if limit is not None and n >= limit:
             break

@@ -108,7 +108,8 @@ def labelled(
 
 def _vectors(model: LatentVariableModel, batch: Any) -> Tensor | None:
     """Codes of a batch, (B, D), or (B,) of one index each; None where there are several indices."""
-    codes = model.encode(model.inputs(on_device(batch, model.device))).cpu()
+    batch = on_device(batch, model.device)
+    codes = model.conditioned(batch).encode(model.inputs(batch)).cpu()
     if codes.is_floating_point():
         return codes.flatten(1)
     return codes if codes.ndim == 1 else None
@@ -161,10 +162,12 @@ def reconstructions(
         return []
     found = []
     for batch in held_out(data_module(model, dataset), protocol.limit):
-        x: Tensor = model.inputs(on_device(batch, model.device))
-        z = model.encode(x)
-        square = (model.decode(z) - x).double().square().flatten(1).mean(1)
-        found.append((-model.likelihood(z).log_prob(x), square))
+        here = on_device(batch, model.device)
+        x: Tensor = model.inputs(here)
+        fixed = model.conditioned(here)
+        z = fixed.encode(x)
+        square = (fixed.decode(z) - x).double().square().flatten(1).mean(1)
+        found.append((-fixed.likelihood(z).log_prob(x), square))
     nats, squares = (torch.cat(column) for column in zip(*found, strict=True))
     words = "of (x - reconstruct(x))^2 over pixels"
     return [
@@ -331,8 +334,14 @@ def drawing(model: LatentVariableModel, module: DataModule) -> tuple[Callable[[i
     """What draws n images as `samples` wants them, (n, C, H, W), and what they are."""
     binary = isinstance(module, ImageDataModule) and module.binarization != "none"
     if binary and {"prior", "decode"} <= {*model.verbs()}:
-        return lambda n: model.decode(model.prior().sample((n,))), "means of p(x|z)"
+        return partial(means, model), "means of p(x|z)"
     return model.sample, "samples"
+
+
+def means(model: LatentVariableModel, n: int) -> Tensor:
+    """Means of p(x | z) for n draws of z, and of conditions where none is fixed."""
+    fixed = model.given(torch.randint(len(model.conditions), (n,))) if model.conditions else model
+    return fixed.decode(fixed.prior().sample((n,)))
 
 
 # --- the gap -------------------------------------------------------------------------------------
@@ -350,13 +359,13 @@ def gap(
         return []
     module = data_module(model, dataset)
     limit = min(protocol.limit or ANNEALED, ANNEALED)
-    batches = held_out(module, limit, batch_size=limit)
-    x = torch.cat([model.inputs(on_device(batch, model.device)) for batch in batches])
-    if not model.posterior(x[:1]).has_rsample:
-        return []
     parts = []
-    for part in progress(torch.split(x, 10), "Annealing"):
-        found = inference_gap(model, part, protocol.samples)
+    for part in held_out(module, limit, batch_size=10):
+        batch = on_device(part, model.device)
+        x, fixed = model.inputs(batch), model.conditioned(batch)
+        if not fixed.posterior(x).has_rsample:
+            return []
+        found = inference_gap(fixed, x, protocol.samples)
         parts.append((found.log_p, found.approximation, found.amortisation))
     k = protocol.samples
     kinds = {

@@ -39,6 +39,23 @@ def check_one_of(known: Sequence[str], **values: str) -> None:
             )
 
 
+def place(kind: str, name: str, known: Sequence[str]) -> int:
+    """Return which of the known names this is.
+
+    Args:
+        kind: What is named.
+        name: Its name.
+        known: The names there are.
+
+    Raises:
+        ValueError: if it is none of them; names the nearest.
+    """
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+        raise ValueError(f"there is no {kind} {name!r}; did you mean {near[0]!r}?")
+    return known.index(name)
+
+
 class DataModule(LightningDataModule, ABC):
     """Splits of tensors in memory (or mapped into it), one loader for each.
 
@@ -117,6 +134,19 @@ class DataModule(LightningDataModule, ABC):
         They travel with a checkpoint: what the positions in its batches mean.
         """
         return {}
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the labels 0, 1, ... stand for, once it is set up; none of data without labels."""
+        return ()
+
+    def attribute(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
+        """Return whether each example of a batch has an attribute: int64 (B,) of 0 and 1.
+
+        Raises:
+            ValueError: if there is none of this name; names the nearest.
+        """
+        raise ValueError(f"{type(self).__name__} has no attributes and no labels.")
 
     def train_dataloader(self) -> Batches:
         """Return the training split, shuffled anew in each epoch."""
@@ -214,6 +244,21 @@ class ImageDataModule(DataModule, ABC):
     def label_name(self, label: int) -> str:
         """Return what a label stands for."""
         return str(label)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """What the labels 0, 1, ... up to the largest stand for.
+
+        Raises:
+            RuntimeError: if `setup()` was not called.
+        """
+        self._check_setup()
+        largest = max(int(split["label"].max()) for split in self.splits.values())
+        return tuple(self.label_name(label) for label in range(largest + 1))
+
+    def attribute(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
+        """Return whether each image of a batch has the label of this name: int64 (B,), 0 or 1."""
+        return (batch["label"] == place("label", name, self.label_names)).long()
 
     def tensors(self, split: Split) -> dict[str, Tensor]:
         """Return the split, with pixels drawn where they are drawn once."""

@@ -1,12 +1,11 @@
 """What DataModules of faces share: attributes that are either there or not, and who it is."""
 
-import difflib
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from datamodules.base import DataModule, check_at_least
+from datamodules.base import DataModule, check_at_least, place
 from datamodules.cache import Example
 
 
@@ -38,7 +37,7 @@ class FaceDataModule(DataModule, ABC):
     ) -> None:
         super().__init__(batch_size, seed)
         names = list(known if attributes is None else attributes)
-        self.columns = [column(name, known) for name in names]
+        self.columns = [place("attribute", name, known) for name in names]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"attributes is {names}, but must be different names, at least one.")
         self.size = size
@@ -50,13 +49,13 @@ class FaceDataModule(DataModule, ABC):
         """Shape (C, H, W) of an image."""
         return 3, self.size, self.size
 
-    def attribute(self, batch: dict[str, Tensor], name: str) -> Tensor:
+    def attribute(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
         """Return one attribute of a batch by its name, int64 (B,).
 
         Raises:
             ValueError: if it is not among those delivered; names the nearest.
         """
-        return batch["attributes"][:, column(name, self.attribute_names)]
+        return batch["attributes"][:, place("attribute", name, self.attribute_names)]
 
     def examples(self, n: int) -> list[Example]:
         """Return the first n training pictures, each with the names of the attributes it has."""
@@ -71,11 +70,3 @@ class FaceDataModule(DataModule, ABC):
     def _described(self, row: Tensor) -> str:
         present = [name for name, on in zip(self.attribute_names, row, strict=True) if on]
         return ", ".join(present) or "none of the attributes"
-
-
-def column(name: str, known: Sequence[str]) -> int:
-    """Return which of the known attributes has this name, or raise an error with the nearest."""
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-        raise ValueError(f"there is no attribute {name!r}; did you mean {near[0]!r}?")
-    return known.index(name)

@@ -81,6 +81,8 @@ def seeded(seed: int, stream: int) -> torch.Generator:
 class Shuffled:
     """A random order that is new in every epoch and the same for the same seed and epoch.
 
+    Once `weights` are set, an order has n draws with replacement, in proportion to them.
+
     Args:
         n: Number of examples in the split.
         seed: Seed of all orders.
@@ -94,6 +96,7 @@ class Shuffled:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(range(self.rank, self.n, self.world_size))
@@ -104,7 +107,11 @@ class Shuffled:
 
     def indices(self) -> Tensor:
         """Return this process's positions in the split, shape (len(self),)."""
-        order = torch.randperm(self.n, generator=seeded(self.seed, self.epoch))
+        noise = seeded(self.seed, self.epoch)
+        if self.weights is None:
+            order = torch.randperm(self.n, generator=noise)
+        else:
+            order = torch.multinomial(self.weights, self.n, replacement=True, generator=noise)
         return order[self.rank :: self.world_size]
 
 
@@ -114,11 +121,12 @@ class Batches:
     A batch is a dict with the `tensors`' keys and `index`, the examples' int64 positions in the
     split (B,), as `finish` leaves it.
 
-    In an epoch each example is seen once, by one process, so the numbers of examples may differ by
-    one. All processes take the same number of batches, as collective operations inside a step need
-    it, and the last two batches share the examples if one process would run short. (With batch
-    size 1 that cannot be had: in training the last batch of some has two examples; in evaluation
-    the number of batches may differ.)
+    In an epoch each example is seen once, by one process, or, once they are weighed (see `weigh`),
+    as often as it is drawn. The numbers of examples of two processes may differ by one. All take
+    the same number of batches, as collective operations inside a step need it, and the last two
+    batches share the examples if one process would run short. (With batch size 1 that cannot be
+    had: in training the last batch of some has two examples; in evaluation the number of batches
+    may differ.)
 
     Args:
         tensors: The split: tensors whose first dimension is N, or what reads like them.
@@ -163,6 +171,21 @@ class Batches:
             if shuffle
             else SequentialSampler(range(rank, self.n, world_size))
         )
+
+    def weigh(self, weights: Tensor) -> None:
+        """Draw examples in proportion to weights from the next epoch on, where they are shuffled.
+
+        Args:
+            weights: At least 0, and not all 0, (N,) on the CPU, the same in all processes.
+
+        Raises:
+            ValueError: if there are not as many as examples.
+        """
+        if weights.shape != (self.n,):
+            shape = tuple(weights.shape)
+            raise ValueError(f"weights has shape {shape}, but there are {self.n} examples.")
+        if isinstance(self.sampler, Shuffled):
+            self.sampler.weights = weights
 
     def __len__(self) -> int:
         longest = -(-self.n // self.world_size)

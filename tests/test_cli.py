@@ -15,8 +15,10 @@ from PIL import Image
 
 import recipes
 import zoo
+from datamodules import FakeImages
 from zoo.cli import main
-from zoo.models import VAE
+from zoo.models import GMM, VAE
+from zoo.plots import grid
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
@@ -134,6 +136,9 @@ def test_at_least_one(refused, model, command, n):
     [
         (["interpolate", "--steps", "1"], "steps is 1"),
         (["traverse", "--steps", "0"], "steps is 0"),
+        (["direction", "--attribute", "0", "--steps", "0"], "steps is 0"),
+        (["direction", "--attribute", "77"], "there is no label '77'; did you mean"),
+        (["denoise", "--noise", "2"], "noise is 2.0, but must be a share"),
         (["traverse", "--dims", "0", "7"], "no latent dimension 7; they are 0 to 2"),
         (["reconstruct", "-n", "999"], "999 images are needed, but there are only 16"),
         (["evaluate", "--limit", "0"], "limit is 0, but at least 1 example is needed"),
@@ -422,12 +427,78 @@ def test_listing_imports_no_torch(model):
         (["interpolate", "-n", "2", "--steps", "5", "--path", "spherical"], magnified(5, 2)),
         (["traverse", "--steps", "4"], magnified(4, 3)),
         (["traverse", "-n", "2", "--steps", "4", "--dims", "2", "0"], magnified(4, 4)),
+        (["direction", "-n", "2", "--steps", "3", "--attribute", "0"], magnified(3, 2)),
     ],
 )
 def test_pictures_of_the_right_layout(capsys, model, words, size):
     assert main([words[0], model, *words[1:], "-o", "out/grid.png"]) == 0
     assert capsys.readouterr().out == f"{Path('out/grid.png')}\n"
     assert size_of("out/grid.png") == size
+
+
+def test_a_direction_is_shown_from_minus_to_plus(model):
+    words = ["direction", model, "-n1", "--steps=3", "--span=1.5", "--attribute=1"]
+    assert main([*words, "--against=0", "--balance", "2", "--limit=40"]) == 0
+    vae = zoo.from_pretrained(model)
+    data = FakeImages(**vae.data["init_args"])
+    torch.manual_seed(0)
+    found = zoo.direction(vae, data, "1", "0", ["2"], limit=40)
+    assert found.norm() > 0
+    z = vae.encode(next(iter(data.test_dataloader()))["image"][:1])
+    expected = grid(vae.decode(torch.cat([z - 1.5 * found, z, z + 1.5 * found])).detach(), 3)[0]
+    with Image.open("direction.png") as picture:
+        pixels = torch.from_numpy(np.array(picture))
+    scale = pixels.shape[0] // expected.shape[0]
+    assert (pixels[::scale, ::scale] / 255 - expected).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize("end", ["gif", "apng"])
+@pytest.mark.parametrize(
+    "words", [["interpolate", "-n3"], ["traverse"], ["direction", "-n3", "--attribute=1"]]
+)
+def test_paths_move_if_the_name_says_so(model, capsys, words, end):
+    output = f"out/a.{end}"
+    assert main([words[0], model, *words[1:], "--steps=4", "-o", output]) == 0
+    assert capsys.readouterr().out == f"{Path(output)}\n"
+    with Image.open(output) as picture:
+        assert (picture.n_frames, picture.size) == (6, magnified(2, 2))
+
+
+def test_one_picture_does_not_move(refused, model):
+    assert "zoo sample draws one picture; let a.gif end in .png" in refused(
+        "sample", model, "-o", "a.gif"
+    )
+    assert not Path("a.gif").exists()
+
+
+def test_denoise_prints_both_errors_and_draws_them(model, capsys):
+    assert main(["denoise", model, "-n4", "--noise=0.25"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1] == "denoise.png"
+    assert size_of("denoise.png") == magnified(4, 3)
+    vae = zoo.from_pretrained(model)
+    data = FakeImages(**vae.data["init_args"])
+    data.setup()
+    torch.manual_seed(0)
+    result = zoo.denoise(vae, next(iter(data.test_dataloader()))["image"][:4], 0.25)
+    before, after = result.before.mean(), result.after.mean()
+    assert printed[0] == f"mean squared error a pixel: {before:.5f} before, {after:.5f} after"
+
+
+@pytest.mark.parametrize("words", [["--method=pca"], ["-n8", "--attribute=1"]])
+def test_map(model, capsys, words):
+    assert main(["map", model, *words]) == 0
+    assert capsys.readouterr().out == "map.png\n"
+    assert size_of("map.png")
+
+
+def test_maps_that_are_none(refused, model, tmp_path):
+    assert "there is no label '77'" in refused("map", model, "--attribute", "77")
+    GMM(x_shape=(1, 8, 8), components=3).save_pretrained(tmp_path / "gmm")
+    assert "a map is of codes that are vectors" in refused("map", tmp_path / "gmm")
+    VAE(x_shape=(3, 16, 16), latent_dim=2, hidden=(4,)).save_pretrained(tmp_path / "faces")
+    words = ["map", str(tmp_path / "faces"), "--data", "FakeFaces"]
+    assert "FakeFaces has no labels; colour by --attribute NAME" in refused(*words)
 
 
 @pytest.mark.parametrize("command", ["reconstruct", "interpolate", "traverse"])
@@ -540,7 +611,8 @@ def test_evaluate_measures_and_writes(capsys, model, tmp_path, monkeypatch):
     printed = capsys.readouterr().out
     metrics = {m["name"]: m for m in zoo.describe(str(folder)).metrics}
     bounds = {"elbo", "nll", "rate", "distortion", "active_units"}
-    assert metrics.keys() == bounds | {"linear_probe", "knn_probe"}
+    codes = {"linear_probe", "knn_probe", "code_distortion", "mean_squared_error"}
+    assert metrics.keys() == bounds | codes
     for name, metric in metrics.items():
         assert f"{name:<13} {metric['value']}" in printed
         assert (metric["count"], metric["dataset"], metric["split"]) == (10, "FakeImages", "test")

@@ -8,7 +8,7 @@ import zoo
 from zoo import evaluation
 from zoo.base import LatentVariableModel
 from zoo.metrics import ActiveUnits
-from zoo.models import GMM, HMM, VAE
+from zoo.models import HMM, VAE
 
 
 def small(**arguments):
@@ -85,45 +85,6 @@ def test_log_likelihood_needs_a_sample_and_a_density():
         zoo.log_likelihood(SamplerOnly(), torch.zeros(1, 4))
 
 
-def test_interpolation_is_a_line_between_the_codes():
-    a, b = torch.rand(4), torch.rand(4)
-    path = zoo.interpolate(Exact(), a, b, steps=5)
-    expected = torch.stack([a + t * (b - a) for t in (0, 0.25, 0.5, 0.75, 1.0)])
-    torch.testing.assert_close(path, expected)
-
-
-def test_spherical_interpolation_turns_evenly():
-    a, b = torch.tensor([2.0, 0, 0, 0]), torch.tensor([0, 2.0, 0, 0])
-    path = zoo.interpolate(Exact(), a, b, steps=4, path="spherical")
-    angles = torch.tensor([0, 30, 60, 90]).deg2rad()
-    expected = torch.stack([2 * angles.cos(), 2 * angles.sin(), 0 * angles, 0 * angles], 1)
-    torch.testing.assert_close(path, expected, atol=1e-6, rtol=0)
-    same = zoo.interpolate(Exact(), a, a, steps=3, path="spherical")
-    torch.testing.assert_close(same, a.expand(3, 4))
-
-
-def test_interpolation_refuses_what_has_no_path():
-    with pytest.raises(ValueError, match="at least its 2 ends"):
-        zoo.interpolate(Exact(), torch.rand(4), torch.rand(4), steps=1)
-    with pytest.raises(ValueError, match="linear or spherical"):
-        zoo.interpolate(Exact(), torch.rand(4), torch.rand(4), path="curved")
-    with pytest.raises(ValueError, match="x1 has shape"):
-        zoo.interpolate(Exact(), torch.rand(4), torch.rand(5))
-
-
-def test_traversal_varies_one_dimension_at_a_time():
-    x = torch.rand(4)
-    rows = zoo.traverse(Exact(), x, dims=[2, 0], span=2, steps=5)
-    assert rows.shape == (2, 5, 4)
-    for row, d in zip(rows, (2, 0), strict=True):
-        torch.testing.assert_close(row[:, d], torch.tensor([-2.0, -1, 0, 1, 2]))
-        others = [i for i in range(4) if i != d]
-        torch.testing.assert_close(row[:, others], x[others].expand(5, 3))
-    assert zoo.traverse(Exact(), x).shape[0] == 4
-    with pytest.raises(ValueError, match="no latent dimension 4"):
-        zoo.traverse(Exact(), x, dims=[4])
-
-
 def test_active_units_counts_dimensions_that_vary():
     means = torch.randn(1000, 4) * torch.tensor([1.0, 0.2, 0.05, 0.0]) + 5
     metric = ActiveUnits(4)
@@ -182,9 +143,3 @@ def test_a_share_of_items_has_the_error_of_a_ratio():
     stated = sum(m["standard_error"] for m in found) / 200
     assert stated == pytest.approx(spread, rel=0.2)  # the spread of 200 is known to 1 in 20
     assert sum(m["value"] for m in found) / 200 == pytest.approx(0.5, abs=0.01)
-
-
-def test_codes_without_anything_between_are_no_path():
-    gmm = GMM(x_shape=(1, 4, 4), components=3)
-    with pytest.raises(ValueError, match="a code of GMM is made of whole numbers"):
-        zoo.interpolate(gmm, torch.zeros(1, 4, 4), torch.ones(1, 4, 4))

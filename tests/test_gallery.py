@@ -1,14 +1,15 @@
 """What a card shows is drawn from the model's verbs, and says what it is."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from datamodules import IceCream
-from zoo import cards, checkpoint
+from datamodules import FakeImages, IceCream
+from zoo import cards, checkpoint, gallery
 from zoo.checkpoint import write_text
 from zoo.gallery import draw
-from zoo.models import HMM, VAE
+from zoo.models import AE, HMM, VAE
 from zoo.plots import grid, heatmap
 
 
@@ -25,7 +26,7 @@ def test_draw_pairs_each_image_with_its_own_reconstruction(tmp_path):
     torch.manual_seed(0)
     model = VAE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()
     x = torch.rand(30, 1, 8, 8).round()
-    draw(model, tmp_path, {"image": x})
+    draw(model, tmp_path, [{"image": x}])
     shown = pixels(tmp_path / "reconstructions.png") / 255
     mean = model.reconstruct(x)
     expected = grid(torch.cat([x[:12], mean[:12], x[12:24], mean[12:24]]), 12)[0]
@@ -39,12 +40,53 @@ def test_draw_pairs_each_image_with_its_own_reconstruction(tmp_path):
     }
 
 
+def test_draw_maps_codes_of_labelled_images(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = AE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()
+    module = FakeImages(x_shape=(1, 8, 8), n=160, classes=3, batch_size=15, binarization="none")
+    module.setup("test")
+    seen = []
+    monkeypatch.setattr(gallery, "MAPPED", 35)
+    monkeypatch.setattr(gallery, "draw_map", lambda *args: seen.append(args))
+    draw(model, tmp_path, module.test_dataloader(), module.label_names)
+    ((codes, kinds, names, method, path),) = seen
+    test = module.splits["test"]
+    expected = model.encode(test["image"][:35].float() / 255)
+    torch.testing.assert_close(codes, expected.detach())
+    assert torch.equal(kinds, test["label"][:35])
+    assert (names, method, path) == (("0", "1", "2"), "tsne", tmp_path / "map.png")
+    monkeypatch.undo()
+    gallery.draw_map(codes, kinds, names, method, path)
+    assert pixels(path).shape[1] > 400
+
+
+def test_a_denoising_model_shows_noisy_denoised_and_clean(tmp_path):
+    torch.manual_seed(0)
+    model = AE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,), noise=0.4).eval()
+    x = 0.2 + 0.8 * torch.rand(5, 1, 8, 8)
+    draw(model, tmp_path, [{"image": x}])
+    shown = pixels(tmp_path / "examples.png") / 255
+    scale = shown.shape[1] // (8 * 5 + 2 * 6 + 4)  # a border of its own, and the page's
+    shown = shown[::scale, ::scale][2:-2, 2:-2]
+    rows = [shown[2 + 10 * i : 10 + 10 * i] for i in range(3)]
+    noisy, restored, clean = (
+        torch.stack([row[:, 2 + 10 * i : 10 + 10 * i] for i in range(5)])[:, None] for row in rows
+    )
+    torch.testing.assert_close(clean, x, atol=0.51 / 255, rtol=0)
+    kept = noisy > 0
+    torch.testing.assert_close(noisy[kept], x[kept], atol=0.51 / 255, rtol=0)
+    assert 1 - kept.float().mean().item() == pytest.approx(0.4, abs=4 * (0.24 / 320) ** 0.5)
+    # half a level of noisy pixels moves the answer by less than another half
+    torch.testing.assert_close(restored, model.reconstruct(x * kept), atol=1.01 / 255, rtol=0)
+    assert AE(x_shape=(1, 8, 8), latent_dim=3).exhibits({"image": x}) == {}
+
+
 def test_draw_writes_what_an_hmm_shows(tmp_path):
     torch.manual_seed(0)
     model = HMM(states=2, symbols=3, length=33)
     module = IceCream()
     module.setup("test")
-    draw(model, tmp_path, next(iter(module.test_dataloader())))
+    draw(model, tmp_path, module.test_dataloader())
     assert {path.name for path in tmp_path.iterdir()} == {"samples.txt", *HMM.shows}
     (day,) = (tmp_path / "examples.txt").read_text(encoding="utf-8").splitlines()
     assert len(day.split()) == 33

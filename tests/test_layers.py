@@ -28,7 +28,7 @@ LAYERS = [  # from low to high; a module may import its own layer and those abov
     {"em", "autoencoder"},
     {"linear"},
     {"sheet", "models", "evaluation"},
-    {"anomaly", "gallery"},
+    {"anomaly", "gallery", "latent"},
     {"pretrained", "protocol"},
     {"suites"},
     {"callbacks", "verification", "comparison", "data"},

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from zoo.errors import ZooError
-from zoo.plots import grid, save_grid, signed
+from zoo.plots import grid, save_animation, save_grid, scatter, signed
 
 
 def read(path):
@@ -93,3 +93,46 @@ def test_signed_values_lie_about_grey():
     values = torch.tensor([[-2.0, 0.0, 1.0], [0.0, 0.0, 0.0]]).reshape(2, 1, 1, 3)
     expected = torch.tensor([[0.0, 0.5, 0.75], [0.5, 0.5, 0.5]]).reshape(2, 1, 1, 3)
     assert torch.equal(signed(values), expected)
+
+
+def frames(path):
+    with Image.open(path) as picture:
+        assert picture.info["loop"] == 0
+        found = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)  # (T, 3, H, W)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("a.gif", 1), ("a.apng", 1), ("a.APNG", 3)])
+def test_frames_of_an_animation_read_back_equal(tmp_path, name, channels):
+    paths = torch.rand(5, 4, channels, 6, 6, generator=torch.Generator().manual_seed(0))
+    save_animation(paths, tmp_path / name, min_width=1)
+    found = frames(tmp_path / name)
+    assert len(found) == 6  # 0 1 2 3 2 1, and from the start
+    for frame, t in zip(found, (0, 1, 2, 3, 2, 1), strict=True):
+        expected = (grid(paths[:, t]) * 255).round().byte()
+        assert torch.equal(frame, expected.expand(3, -1, -1))
+
+
+def test_colours_of_a_gif_are_near(tmp_path):
+    paths = torch.rand(4, 3, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    save_animation(paths, tmp_path / "a.gif", min_width=1)
+    found = frames(tmp_path / "a.gif").float() / 255
+    assert len(found) == 4
+    for frame, t in zip(found, (0, 1, 2, 1), strict=True):
+        # 145 colours, fewer than a palette has, to about 5 bits a channel
+        assert (frame - grid(paths[:, t])).abs().max() <= 8 / 255
+
+
+def test_points_are_drawn_where_they_are_in_the_colour_of_their_kind():
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randn(400, 2, generator=generator)
+    kinds = (places[:, 0] > 0).long()
+    places[:, 0] += torch.where(kinds > 0, 4.0, -4.0)
+    picture = scatter(places, kinds, ["left", "right", "nowhere"], "two clouds")
+    assert picture.shape[0] == 3
+    colours = torch.tensor([[31, 119, 180], [255, 127, 14], [44, 160, 44]]) / 255  # tab10
+    area = [((picture - c[:, None, None]).abs().amax(0) < 0.01).nonzero() for c in colours]
+    assert not len(area[2])
+    assert min(map(len, area[:2])) > 1000
+    middle = [spots[:, 1].double().median() for spots in area[:2]]
+    assert middle[0] + 200 < middle[1]

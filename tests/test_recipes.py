@@ -3,16 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from lightning.pytorch import Callback
+from PIL import Image
 
 import recipes
 import zoo
 from datamodules import FakeFaces
-from zoo import fit
-from zoo.models import VAE
+from zoo import catalog, checkpoint, fit
+from zoo.cli import main
 
 every_recipe = pytest.mark.parametrize("name", recipes.names())
 
@@ -33,13 +35,27 @@ def is_finetune(recipe):
     return recipe["model"]["class_path"] == "zoo.from_pretrained"
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """A small checkpoint in the place of the shipped one."""
-    folder = tmp_path_factory.mktemp("start") / "vae-start"
-    torch.manual_seed(0)
-    VAE(latent_dim=3, hidden=(8,), lr=0.25).save_pretrained(folder)
-    return folder
+@pytest.fixture
+def start(tmp_path):
+    """Small checkpoints in the place of the shipped ones: their folder, by a recipe's name."""
+
+    def of(name):
+        family, own = shipped(name)
+        folder = tmp_path / "start" / f"{family.lower()}-start"
+        torch.manual_seed(0)
+        kept = {key: own[key] for key in ("x_shape", "components") if key in own}
+        cls = getattr(zoo.models, family)
+        cls(latent_dim=3, hidden=(8,), lr=0.25, **kept).save_pretrained(folder)
+        return folder
+
+    return of
+
+
+def shipped(name):
+    """Family and constructor arguments of the checkpoint that a recipe starts from."""
+    model = read(name)["model"]["init_args"]["name"]
+    config = checkpoint.read_config(catalog.shipped(model))
+    return config.family, config.init_args
 
 
 class Watch(Callback):
@@ -63,13 +79,11 @@ class Watch(Callback):
 def train(name, start, monkeypatch):
     """Fit two batches of made data; return the run and what was seen."""
     recipe, watch = read(name), Watch()
-    model = [f"--model.name={start}"] if is_finetune(recipe) else []
-    recipe["data"] = made(recipe)
-    if (
-        recipe["data"]["class_path"] == "FakeFaces"
-        and recipe["model"]["class_path"] == "Classifier"
-    ):
-        recipe["model"]["init_args"]["labels"] = list(FakeFaces().attribute_names)
+    model = [f"--model.name={start(name)}"] if is_finetune(recipe) else []
+    recipe["data"] = made(name)
+    named = {"Classifier": "labels", "DBVAE": "attributes"}.get(recipe["model"]["class_path"])
+    if recipe["data"]["class_path"] == "FakeFaces" and named:
+        recipe["model"]["init_args"][named] = list(FakeFaces().attribute_names)
     Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     defaults = fit.ZooCLI.instantiate_trainer
     monkeypatch.setattr(
@@ -80,8 +94,9 @@ def train(name, start, monkeypatch):
     return fit.run("fit", "recipe.yaml", [*QUICK, *model]), watch
 
 
-def made(recipe):
+def made(name):
     """Data that need no files, with the batches of the recipe's own."""
+    recipe = read(name)
     model, own = recipe["model"].get("init_args", {}), recipe["data"]
     if own["class_path"] == "IceCream":
         return own
@@ -93,7 +108,7 @@ def made(recipe):
         return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}
     if own["class_path"] == "CelebA":
         return {"class_path": "FakeFaces", "init_args": few}
-    shape = [1, 28, 28] if is_finetune(recipe) else model["x_shape"]
+    shape = shipped(name)[1]["x_shape"] if is_finetune(recipe) else model["x_shape"]
     return {"class_path": "FakeImages", "init_args": {"x_shape": shape, **few}}
 
 
@@ -155,13 +170,16 @@ def test_trains(name, start, monkeypatch, capsys):
         for parameter, value in run.model.named_parameters():
             assert value.isfinite().all(), parameter
             assert not torch.equal(value, watch.before[parameter]), f"{parameter} did not move"
-    assert run.model.data["class_path"] == made(read(name))["class_path"]
+    assert run.model.data["class_path"] == made(name)["class_path"]
 
 
-@pytest.mark.parametrize("name", [n for n in recipes.names() if is_finetune(read(n))])
+FINETUNE = [name for name in recipes.names() if is_finetune(read(name))]
+
+
+@pytest.mark.parametrize("name", FINETUNE)
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_fine_tuning_starts_from_the_checkpoint(name, start, monkeypatch, capsys):
-    before = zoo.from_pretrained(str(start)).state_dict()
+    before = zoo.from_pretrained(str(start(name))).state_dict()
     first = {}
 
     def note(self):
@@ -175,5 +193,25 @@ def test_fine_tuning_starts_from_the_checkpoint(name, start, monkeypatch, capsys
     assert {key: run.model.hparams[key] for key in wanted} == wanted
     assert run.model.lr != 0.25
     assert run.trainer.optimizers[0].defaults["lr"] == wanted["lr"]
-    assert run.model.base_model == start.name
+    assert run.model.base_model == start(name).name
     assert watch.training == [True, True]
+
+
+@pytest.mark.parametrize("name", [n for n in FINETUNE if n.endswith("-folder")])
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_a_folder_of_pictures_and_one_command(name, tmp_path, capsys):
+    own = shipped(name)[1]
+    (tmp_path / "mine" / "more").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for i in range(40):
+        pixels = generator.integers(0, 256, (24, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "mine" / ("more" if i % 2 else "") / f"{i}.png")
+    quick = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *QUICK]
+    quick = [flag for flag in quick if "fast_dev_run" not in flag and "logger" not in flag]
+    assert main(["fit", name, f"--data.root={tmp_path / 'mine'}", *quick]) == 0
+    best = Path("runs", name.partition("/")[2], "version_0", "checkpoints", "best.ckpt")
+    assert main(["export", str(best), "tuned"]) == 0
+    model = zoo.from_pretrained("tuned")
+    assert model.base_model == read(name)["model"]["init_args"]["name"]
+    assert model.reconstruct(torch.rand(2, *own["x_shape"])).shape == (2, *own["x_shape"])
+    capsys.readouterr()

@@ -10,11 +10,11 @@ from torch.nn import functional
 import datamodules
 import zoo
 from datamodules import FakeImages, Sprites
-from zoo import cards, catalog, suites
+from zoo import cards, catalog, evaluation, suites
 from zoo.checkpoint import write_text
 from zoo.cli import main
-from zoo.metrics import DCI, MIG, SAP, FactorVAEScore, Modularity
-from zoo.models import GMM, PPCA, VAE, Classifier
+from zoo.metrics import DCI, MIG, SAP, CodebookPerplexity, FactorVAEScore, Modularity
+from zoo.models import AE, GMM, PPCA, VAE, VQVAE, Classifier
 from zoo.protocol import QUICK, Protocol, measure
 from zoo.suites import SUITES, frechet, pairwise, probed, run, with_errors, work_folder
 
@@ -99,16 +99,31 @@ def test_what_was_stopped_ends_with_the_same_numbers(tmp_path, monkeypatch, verb
         assert once * 2 == len(calls) - once  # half of the batches were left
 
 
+def test_what_is_kept_is_written_now_and_then(tmp_path, monkeypatch):
+    model, batches = vae(), [{"image": torch.rand(4, 1, 8, 8).round()} for _ in range(30)]
+    whole = zoo.evaluate(model, batches, samples=5)
+    write, clock, written = evaluation.write_tensors, iter(range(1000)), []
+    monkeypatch.setattr(evaluation.time, "monotonic", lambda: next(clock))  # a second a look
+    monkeypatch.setattr(
+        evaluation,
+        "write_tensors",
+        lambda tensors, path: written.append(int(tensors["batches"])) or write(tensors, path),
+    )
+    assert zoo.evaluate(model, batches, samples=5, kept=tmp_path / "kept") == whole
+    # after KEEP_EVERY looks, one of which is for the time of the writing; and at the end
+    assert written == [6, 12, 18, 24, 30, 30]
+
+
 def test_finished_jobs_are_not_done_again(tmp_path, features, monkeypatch):
     model = vae()
     protocol = Protocol(samples=5, limit=110)
     jobs = SUITES["card"].jobs
     whole = run(model, jobs, protocol)
     with monkeypatch.context() as patch:
-        stopping(patch, model, "decode", 0)
+        stopping(patch, model, "decode", 2)  # reconstructions of two batches; then samples
         with pytest.raises(StoppedError):
             run(model, jobs, protocol, work=tmp_path)
-    assert {p.name for p in tmp_path.glob("*.json")} == {"likelihood.json", "probes.json"}
+    assert {p.stem for p in tmp_path.glob("*.json")} == {*jobs[: jobs.index("samples")]}
     with monkeypatch.context() as patch:
         stopping(patch, model, "posterior", 0)
         assert run(model, jobs, protocol, work=tmp_path) == whole
@@ -128,7 +143,7 @@ def test_the_command_goes_on_and_leaves_nothing_behind(
 
         def stop(self, z):
             calls.append(1)
-            if len(calls) > 2:
+            if len(calls) > 4:  # two batches, reconstructed and drawn
                 raise KeyboardInterrupt
             return decode(self, z)
 
@@ -194,6 +209,57 @@ def test_probes_are_fitted_on_as_many_training_images(monkeypatch):
         image = module.splits[split]["image"][:50].float() / 255
         torch.testing.assert_close(codes, model.encode(image).detach())
         assert torch.equal(labels, module.splits[split]["label"][:50])
+
+
+# --- reconstructions and codes -------------------------------------------------------------------
+
+
+def test_reconstructions_of_an_autoencoder_are_measured():
+    model = tiny(AE, latent_dim=3, hidden=(16,), likelihood="gaussian")
+    with torch.no_grad():
+        model.log_scale.fill_(-0.7)
+    found = {m["name"]: m for m in run(model, SUITES["card"].jobs, Protocol(limit=110))}
+    assert found.keys() - SAMPLES == {
+        *("linear_probe", "knn_probe", "code_distortion", "mean_squared_error")
+    }
+    x = FakeImages(**DATA["init_args"])
+    x.setup()
+    x = x.splits["test"]["image"][:110].double() / 255
+    with torch.no_grad():
+        mean = model.double().decoder(model.encoder(x))
+    square = (x - mean).square().sum((1, 2, 3))
+    nats = square * math.exp(1.4) / 2 + 64 * (0.5 * math.log(2 * math.pi) - 0.7)
+    metric = found["code_distortion"]
+    assert metric["value"] == pytest.approx(nats.mean().item(), rel=1e-5)
+    assert metric["standard_error"] == pytest.approx(nats.std().item() / 110**0.5, rel=1e-3)
+    assert (metric["count"], metric["job"]) == (110, "reconstructions")
+    clipped = (x - mean.clamp(0, 1)).square().mean().item()
+    assert found["mean_squared_error"]["value"] == pytest.approx(clipped, abs=1e-6)
+
+
+def quantised():
+    return tiny(VQVAE, BINARY, codes=5, code_dim=2, hidden=(4, 4), prior_width=8, prior_heads=2)
+
+
+def test_codes_are_measured_in_bits():
+    model = quantised()
+    found = {m["name"]: m for m in run(model, ["codes"], Protocol(limit=110))}
+    module = FakeImages(**BINARY["init_args"])
+    module.setup()
+    x = next(iter(module.loader("test", shuffle=False, rank=0, world_size=1)))["image"][:110]
+    assert len(x) == 110
+    with torch.no_grad():
+        s = model.encode(x).flatten(1)
+        logits = model.transformer(s)[:, :4].double().log_softmax(-1)
+    bits = -sum(logits[:, t].gather(1, s[:, t : t + 1]) for t in range(4)) / math.log(2) / 64
+    assert found["bits_per_dim"]["value"] == pytest.approx(bits.mean().item(), abs=2e-6)
+    assert found["bits_per_dim_uniform"]["value"] == pytest.approx(4 * math.log2(5) / 64, abs=1e-6)
+    perplexity = CodebookPerplexity(5)
+    perplexity.update(s)
+    assert found["code_perplexity"]["value"] == pytest.approx(perplexity.compute().item(), abs=1e-4)
+    assert found["codes_in_use"]["value"] == len(s.unique()) / 5
+    assert run(vae(), ["codes"], Protocol()) == []
+    assert run(tiny(GMM, components=3), ["codes"], Protocol()) == []
 
 
 # --- samples -------------------------------------------------------------------------------------
@@ -301,6 +367,23 @@ def test_verify_measures_every_metric_by_its_job(stated):
     assert {"nll", "linear_probe", "knn_probe", *SAMPLES} < checks.keys()
     for name in ("nll", "linear_probe", *SAMPLES):
         assert checks[name].measured == checks[name].stated
+
+
+def test_verify_measures_codes(tmp_path):
+    folder = tmp_path / "vqvae-stars"
+    model = quantised()
+    model.save_pretrained(folder)
+    cards.write_metrics(folder, run(model, ["reconstructions", "codes"], Protocol()))
+    checks = {check.what: check for check in zoo.verify(str(folder))}
+    assert all(check.passed for check in checks.values()), checks
+    measured = {"code_distortion", "mean_squared_error", "bits_per_dim", "bits_per_dim_uniform"}
+    assert measured | {"codes_in_use", "code_perplexity"} < checks.keys()
+    content = json.loads((folder / "metrics.json").read_text())
+    for metric in content["metrics"]:
+        metric["value"] *= 1.03
+    write_text(folder / "metrics.json", json.dumps(content))
+    failed = {check.what for check in zoo.verify(str(folder)) if not check.passed}
+    assert failed == measured | {"codes_in_use", "code_perplexity"}
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from zoo.comparison import compare as compare
     from zoo.errors import ZooError as ZooError
     from zoo.evaluation import evaluate as evaluate
-    from zoo.evaluation import interpolate as interpolate
     from zoo.evaluation import log_likelihood as log_likelihood
-    from zoo.evaluation import traverse as traverse
+    from zoo.latent import code_length as code_length
+    from zoo.latent import denoise as denoise
+    from zoo.latent import direction as direction
+    from zoo.latent import interpolate as interpolate
+    from zoo.latent import latent_map as latent_map
+    from zoo.latent import move as move
+    from zoo.latent import traverse as traverse
     from zoo.pretrained import from_pretrained as from_pretrained
     from zoo.reproduction import reproduce as reproduce
     from zoo.verification import verify as verify
@@ -32,20 +37,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "LatentVariableModel": "zoo.base",
-    "ZooError": "zoo.errors",
-    "compare": "zoo.comparison",
     "anomaly_scores": "zoo.anomaly",
     "anomaly_threshold": "zoo.anomaly",
+    "code_length": "zoo.latent",
+    "compare": "zoo.comparison",
+    "denoise": "zoo.latent",
     "describe": "zoo.catalog",
+    "direction": "zoo.latent",
     "evaluate": "zoo.evaluation",
     "from_pretrained": "zoo.pretrained",
-    "interpolate": "zoo.evaluation",
+    "interpolate": "zoo.latent",
+    "latent_map": "zoo.latent",
+    "LatentVariableModel": "zoo.base",
     "list_models": "zoo.catalog",
     "log_likelihood": "zoo.evaluation",
+    "move": "zoo.latent",
     "reproduce": "zoo.reproduction",
-    "traverse": "zoo.evaluation",
+    "traverse": "zoo.latent",
     "verify": "zoo.verification",
+    "ZooError": "zoo.errors",
 }
 
 __all__ = [*sorted(_HOME)]

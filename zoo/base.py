@@ -36,6 +36,7 @@ _VERBS = (
     "decode",
     "log_prob",
     "classify",
+    "given",
 )
 
 
@@ -59,6 +60,9 @@ class LatentVariableModel(LightningModule, ABC):
     datum: ClassVar[str] = "image"
     """What one x is: the noun of "nats/image"."""
 
+    condition: ClassVar[str] = ""
+    """What `given` fixes, of a model of p(x | y): the key of y in a batch, such as "label"."""
+
     limits: ClassVar[str] = ""
     """What a user of any model of the family should not expect; sentences for cards."""
 
@@ -73,6 +77,15 @@ class LatentVariableModel(LightningModule, ABC):
 
     latent_shape: tuple[int, ...]
     """Shape of one code."""
+
+    conditions: tuple[str, ...] = ()
+    """Names of all y that `given` can fix, where they can be counted; none once one is fixed."""
+
+    y: Any = None
+    """What `given` has fixed."""
+
+    code_symbols: int | None = None
+    """How many indices there are, of a code that is made of several; None of others."""
 
     loaded_from: str | None = None
     """What the checkpoint was called that the weights come from."""
@@ -95,6 +108,17 @@ class LatentVariableModel(LightningModule, ABC):
     def inputs(self, batch: Batch) -> Any:
         """What the verbs take as x, out of a batch: images under "image", vectors under "x"."""
         return batch["image" if len(self.x_shape) == 3 else "x"]
+
+    def conditioned(self, batch: Batch) -> Self:
+        """The model whose verbs take these `inputs`: itself, or `given` the batch's conditions."""
+        if not self.condition or self.y is not None:
+            return self
+        if self.condition not in batch:
+            raise ValueError(
+                f"{type(self).__name__} models {self.density}, but there is no {self.condition} in "
+                f"the data, only {', '.join(batch)}; fix one with given(y)."
+            )
+        return self.given(batch[self.condition])
 
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """What can be scored of a batch that is labelled, such as the accuracy of tags.
@@ -144,6 +168,13 @@ class LatentVariableModel(LightningModule, ABC):
         """p(y | x) of each of K labels y: (B, *x_shape) to (B, K)."""
         self._lacks("classify")
 
+    def given(self, y: Any) -> Self:
+        """This model with its condition y fixed, of one datum or of each of B, on shared weights.
+
+        Its verbs take the data in the order of y, or several rounds of them: C B codes at once.
+        """
+        self._lacks("given")
+
     def reconstruct(self, x: Tensor) -> Tensor:
         """`decode(encode(x))`: (B, *x_shape) to (B, *x_shape)."""
         return self.decode(self.encode(x))
@@ -179,6 +210,11 @@ class LatentVariableModel(LightningModule, ABC):
             verb, f'`zoo.list_models(verb="{verb}")` names the models that have it.'
         )
         raise NotImplementedError(f"{family} has no {verb}: {reason}")
+
+    @property
+    def density(self) -> str:
+        """What a likelihood is of: p(x), or p(x | y) with what y is."""
+        return f"p(x | {self.condition})" if self.condition else "p(x)"
 
     # --- training --------------------------------------------------------------------------------
 
@@ -341,6 +377,7 @@ class LatentVariableModel(LightningModule, ABC):
             "datum": self.datum,
             "limits": self.limits,
             **({"exhibits": dict(self.shows)} if self.shows else {}),
+            **({"conditions": list(self.conditions)} if self.conditions else {}),
         }
 
     def push_to_hub(
@@ -404,14 +441,17 @@ class LatentVariableModel(LightningModule, ABC):
                 shape = (4, *self.x_shape)
                 x = self.sample(4) if "sample" in has else torch.rand(shape, device=self.device)
         outputs = {"x": x}
+        model = self
+        if self.conditions:
+            model = self.given(torch.arange(len(x)) % len(self.conditions))
         if "encode" in has:
-            outputs["encode"] = self.encode(x)
+            outputs["encode"] = model.encode(x)
         if "reconstruct" in has:
-            outputs["reconstruct"] = self.reconstruct(x)
+            outputs["reconstruct"] = model.reconstruct(x)
         if "log_prob" in has:
-            outputs["log_prob"] = self.log_prob(x)
+            outputs["log_prob"] = model.log_prob(x)
         if "classify" in has:
-            outputs["classify"] = self.classify(x)
+            outputs["classify"] = model.classify(x)
         self.train(training)
         return outputs
 

@@ -17,6 +17,7 @@ from zoo import checkpoint, hub
 from zoo.base import Batch, LatentVariableModel
 from zoo.cards import write_card
 from zoo.errors import ZooError
+from zoo.evaluation import part
 from zoo.metrics import ActiveUnits
 from zoo.plots import grid, save_grid
 from zoo.pretrained import export
@@ -79,7 +80,7 @@ class LogActiveUnits(Callback):
     ) -> None:
         assert isinstance(pl_module, LatentVariableModel)
         assert self._metric is not None
-        self._metric.update(pl_module.posterior(batch["image"]).mean)
+        self._metric.update(pl_module.conditioned(batch).posterior(batch["image"]).mean)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._metric is not None
@@ -100,7 +101,7 @@ class SampleGrid(Callback):
     def __init__(self, every_n_epochs: int = 10, n: int = 64) -> None:
         self.every_n_epochs = every_n_epochs
         self.n = n
-        self._images: Tensor | None = None
+        self._batch: Batch = {}
 
     def on_validation_batch_start(
         self,
@@ -111,7 +112,7 @@ class SampleGrid(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if batch_idx == 0:
-            self._images = batch["image"][:8]
+            self._batch = part(batch, 0, 8)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
@@ -127,9 +128,10 @@ class SampleGrid(Callback):
             pictures: dict[str, tuple[Tensor, int | None]] = {
                 "samples": (pl_module.sample(self.n), None)
             }
-            if "reconstruct" in pl_module.verbs() and self._images is not None:
-                both = torch.cat([self._images, pl_module.reconstruct(self._images)])
-                pictures["reconstructions"] = (both, len(self._images))
+            if "reconstruct" in pl_module.verbs() and self._batch:
+                x = self._batch["image"]
+                both = torch.cat([x, pl_module.conditioned(self._batch).reconstruct(x)])
+                pictures["reconstructions"] = (both, len(x))
         for name, (images, columns) in pictures.items():
             save_grid(
                 images, folder / "pictures" / f"{name}-{trainer.current_epoch + 1:04d}.png", columns

@@ -88,6 +88,11 @@ _SHOWN = {  # by file: title and caption; the captions of the others are the fam
         "One latent dimension a row, from -3 to 3, of the code of the first test image: the "
         "dimensions whose codes vary most.",
     ),
+    "map.png": (
+        "Map of codes",
+        "t-SNE of the codes of the first test images, at the most 2,000, by label. It shows who is "
+        "near whom; sizes of clusters and distances between them mean nothing.",
+    ),
     "parameters.png": ("Parameters", ""),
     "parameters.txt": ("Parameters", ""),
     "examples.png": ("Examples", ""),
@@ -217,7 +222,7 @@ def _prose(
         else "",
         _published(name) if shipped else "",
         _band(name, metrics) if shipped else "",
-        *_gallery(folder, facts.get("exhibits", {})),
+        *_gallery(folder, _captions(facts)),
         "## Limits",
         f"The model knows {data.knows}: other data get a low likelihood or a wrong reconstruction. "
         f"{facts.get('limits', '')} It is meant for study and as a baseline.".replace("  ", " "),
@@ -241,13 +246,27 @@ def _gallery(folder: Path, captions: Mapping[str, str]) -> list[str]:
     return ["\n\n".join(section) for section in sections.values()]
 
 
+def _captions(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Captions that are the family's own."""
+    captions = dict(facts.get("exhibits", {}))
+    if conditions := facts.get("conditions"):
+        names = ", ".join(conditions)
+        captions["samples.png"] = (
+            f"Uncurated draws from p(x | y), seed 0; a row for each y of {names}."
+        )
+    return captions
+
+
 def _usage(facts: Mapping[str, Any]) -> str:
     """Lines of code that use the verbs that the family has."""
     verbs, image = facts.get("verbs", ()), facts.get("datum", "image") == "image"
+    lines = []
+    if conditions := facts.get("conditions"):
+        lines = [f"model = model.given({json.dumps(conditions[0])})  # of {', '.join(conditions)}"]
     if "sample" in verbs:
-        lines = ["x = model.sample(16)" + "  # images in [0, 1]" * image]
+        lines += ["x = model.sample(16)" + "  # images in [0, 1]" * image]
     else:
-        lines = ["import torch\n", "x = torch.rand(16, *model.x_shape)  # images in [0, 1]"]
+        lines += ["import torch\n", "x = torch.rand(16, *model.x_shape)  # images in [0, 1]"]
     if "encode" in verbs:
         lines.append("z = model.encode(x)")
     if "log_prob" in verbs:

@@ -49,6 +49,7 @@ GALLERY = (
     "reconstructions.png",
     "interpolations.png",
     "traversals.png",
+    "map.png",
     *EXHIBITS,
 )
 """Everything that a card shows, in its order."""
@@ -144,6 +145,7 @@ _SUMMARY = {
     "datum": _LINE,
     "limits": _TEXT,
     "exhibits": _CAPTIONS,
+    "conditions": _many(_LINE),
 }
 _METRIC = {
     "name": _LINE,

@@ -16,7 +16,7 @@ from zoo.errors import ZooError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from zoo.base import LatentVariableModel
+    from zoo.base import Batch, LatentVariableModel
     from zoo.verification import Check
 
 _TRAINING = {
@@ -96,15 +96,44 @@ def _parser() -> argparse.ArgumentParser:
     command = _picture_command(commands, "reconstruct", "held-out images and their reconstructions")
     _input_arguments(command)
 
-    command = _picture_command(commands, "interpolate", "paths between pairs of held-out images")
+    moving = "; .gif and .apng move"
+    command = _picture_command(
+        commands, "interpolate", "paths between pairs of held-out images", kinds=moving
+    )
     _input_arguments(command)
     command.add_argument("--steps", type=int, default=10, help="images on a path")
     command.add_argument("--path", choices=["linear", "spherical"], default="linear")
 
-    command = _picture_command(commands, "traverse", "vary one latent dimension a row", default_n=1)
+    command = _picture_command(
+        commands, "traverse", "vary one latent dimension a row", default_n=1, kinds=moving
+    )
     _input_arguments(command)
     command.add_argument("--steps", type=int, default=9, help="values of each dimension")
     command.add_argument("--dims", type=int, nargs="+", help="latent dimensions; by default all")
+
+    command = _picture_command(
+        commands, "direction", "give held-out images more and less of an attribute", kinds=moving
+    )
+    _input_arguments(command)
+    command.add_argument("--attribute", required=True, help="such as Smiling, or a label such as 3")
+    command.add_argument("--against", help="another, instead of all data without the attribute")
+    command.add_argument(
+        "--balance", nargs="+", default=[], help="attributes that are not to change with it"
+    )
+    command.add_argument("--span", type=float, default=2.0, help="strengths go from minus to plus")
+    command.add_argument("--steps", type=int, default=9, help="strengths")
+    command.add_argument(
+        "--limit", type=int, default=10_000, help="training images that show what the attribute is"
+    )
+
+    command = _picture_command(commands, "denoise", "hide pixels of held-out images, and restore")
+    _input_arguments(command)
+    command.add_argument("--noise", type=float, default=0.5, help="share of the pixels")
+
+    command = _picture_command(commands, "map", "codes of held-out data in the plane", 2000)
+    command.add_argument("--method", choices=["pca", "tsne", "umap"], default="tsne")
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+    command.add_argument("--attribute", help="colour by this one; by default, by label")
 
     command = commands.add_parser("evaluate", help="measure a model on its test set")
     command.add_argument("model", help="name or folder")
@@ -169,12 +198,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _picture_command(commands: Any, name: str, summary: str, default_n: int = 8) -> _Parser:
+def _picture_command(
+    commands: Any, name: str, summary: str, default_n: int = 8, kinds: str = ""
+) -> _Parser:
     command: _Parser = commands.add_parser(name, help=summary)
     command.add_argument("model", help="name or folder")
     command.add_argument("-n", type=int, default=default_n, help="how many")
-    command.add_argument("-o", "--output", type=Path, default=Path(f"{name}.png"), help="PNG file")
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
+    )
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--given", metavar="LABEL", help="which condition a conditional model is given"
+    )
     return command
 
 
@@ -229,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     except (ValueError, NotImplementedError, OSError) as error:
-        print(f"zoo: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"zoo: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
     return 0
 
@@ -289,9 +325,14 @@ def _info(args: argparse.Namespace) -> None:
     print(f"  verbs         {', '.join(d.verbs)}")
     if d.base_model:
         print(f"  base model    {d.base_model}")
-    for metric in d.metrics:
-        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
-        print(f"  {metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    _print_metrics(d.metrics, "  ")
+
+
+def _print_metrics(metrics: Sequence[dict[str, Any]], indent: str = "") -> None:
+    width = max((len(metric["name"]) for metric in metrics), default=0)
+    for m in metrics:
+        error = f" ± {m['standard_error']}" if m["standard_error"] else ""
+        print(f"{indent}{m['name']:<{width}} {m['value']}{error} {m['unit']}, {m['kind']}")
 
 
 def _load(args: argparse.Namespace) -> "LatentVariableModel":
@@ -302,14 +343,14 @@ def _load(args: argparse.Namespace) -> "LatentVariableModel":
     if getattr(args, "n", 1) < 1:
         raise ZooError(f"-n is {args.n}, but at least 1 is needed.")
     model = from_pretrained(args.model)
+    if args.given is not None:
+        model = model.given(args.given)
     torch.manual_seed(args.seed)
     return model
 
 
-def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Tensor":
-    """The first n images of the test set, or of the user's own folder: (n, C, H, W)."""
-    import torch
-
+def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Batch":
+    """The first n images of the test set with their labels, or of the user's own folder."""
     from zoo.protocol import data_module
 
     if model.datum != "image":
@@ -318,19 +359,17 @@ def _test_images(model: "LatentVariableModel", args: argparse.Namespace, n: int)
             f"`zoo sample {args.model}` prints some, and zoo.from_pretrained has its verbs."
         )
     if args.images is not None:
-        found = _own_images(model, args.images.expanduser(), n)
+        found: Batch = {"image": _own_images(model, args.images.expanduser(), n)}
     else:
         module = data_module(model, args.data)
+        module.batch_size = n
         module.prepare_data()
         module.setup("test")
-        images: list[Tensor] = []
-        for batch in module.test_dataloader():
-            images.append(batch["image"])
-            if sum(map(len, images)) >= n:
-                break
-        found = torch.cat(images)[:n]
-    if len(found) < n:
-        raise ZooError(f"{n} images are needed, but there are only {len(found)}; lower -n.")
+        found = next(iter(module.test_dataloader()))
+    if len(found["image"]) < n:
+        raise ZooError(
+            f"{n} images are needed, but there are only {len(found['image'])}; lower -n."
+        )
     return found
 
 
@@ -363,55 +402,131 @@ def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
 
 
 def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> None:
-    from zoo.plots import save_grid
+    from zoo.plots import ANIMATIONS, save_grid
 
+    if args.output.suffix.lower() in ANIMATIONS:
+        raise ZooError(f"zoo {args.command} draws one picture; let {args.output} end in .png.")
     save_grid(images, args.output, columns)
     print(args.output)
 
 
+def _save_paths(paths: "Tensor", args: argparse.Namespace) -> None:
+    """Write paths of images, (N, T, C, H, W): a row each, or all of them in motion."""
+    from zoo.plots import ANIMATIONS, save_animation
+
+    if args.output.suffix.lower() not in ANIMATIONS:
+        _save(paths.flatten(0, 1), paths.shape[1], args)
+        return
+    save_animation(paths, args.output)
+    print(args.output)
+
+
 def _sample(args: argparse.Namespace) -> None:
+    from zoo.gallery import in_rows
+
     model = _load(args)
     if model.datum != "image":
         print("\n".join(model.texts(args.n)))
-    elif args.mean:
-        _save(model.decode(model.prior().sample((args.n,))), None, args)
-    else:
-        _save(model.sample(args.n), None, args)
+        return
+    model, n, columns = in_rows(model, args.n)
+    draws = model.decode(model.prior().sample((n,))) if args.mean else model.sample(n)
+    _save(draws, columns, args)
 
 
 def _reconstruct(args: argparse.Namespace) -> None:
     import torch
 
     model = _load(args)
-    x = _test_images(model, args, args.n)
-    _save(torch.cat([x, model.reconstruct(x)]), args.n, args)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    _save(torch.cat([x, model.conditioned(batch).reconstruct(x)]), args.n, args)
 
 
 def _interpolate(args: argparse.Namespace) -> None:
     import torch
 
-    from zoo.evaluation import interpolate
+    from zoo.latent import interpolate
 
     model = _load(args)
-    x = _test_images(model, args, 2 * args.n)
+    x = _test_batch(model, args, 2 * args.n)["image"]
     paths = [
         interpolate(model, a, b, args.steps, args.path)
         for a, b in zip(x[: args.n], x[args.n :], strict=True)
     ]
-    _save(torch.cat(paths), args.steps, args)
+    _save_paths(torch.stack(paths), args)
 
 
 def _traverse(args: argparse.Namespace) -> None:
     import torch
 
-    from zoo.evaluation import traverse
+    from zoo.evaluation import part
+    from zoo.latent import traverse
 
     model = _load(args)
+    batch = _test_batch(model, args, args.n)
     rows = [
-        traverse(model, x, args.dims, steps=args.steps).flatten(0, 1)
-        for x in _test_images(model, args, args.n)
+        traverse(model.conditioned(part(batch, i, i + 1)), x, args.dims, steps=args.steps)
+        for i, x in enumerate(batch["image"])
     ]
-    _save(torch.cat(rows), args.steps, args)
+    _save_paths(torch.cat(rows), args)
+
+
+def _direction(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.latent import direction, move
+    from zoo.protocol import data_module
+
+    model = _load(args)
+    for flag, least in (("steps", 1), ("limit", 2)):
+        if getattr(args, flag) < least:
+            raise ZooError(f"{flag} is {getattr(args, flag)}, but must be at least {least}.")
+    x = _test_batch(model, args, args.n)["image"]
+    data = data_module(model, args.data)
+    found = direction(model, data, args.attribute, args.against, args.balance, args.limit)
+    strengths = torch.linspace(-args.span, args.span, args.steps).tolist()
+    _save_paths(torch.stack([move(model, one, found, strengths) for one in x]), args)
+
+
+def _denoise(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.latent import denoise
+
+    model = _load(args)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    noisy, restored, before, after = denoise(model.conditioned(batch), x, args.noise)
+    print(f"mean squared error a pixel: {before.mean():.5f} before, {after.mean():.5f} after")
+    _save(torch.cat([noisy, restored, x]), args.n, args)
+
+
+def _map(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.gallery import draw_map
+    from zoo.latent import encoded
+    from zoo.protocol import data_module, held_out
+
+    model = _load(args)
+    if len(model.latent_shape) != 1:
+        raise ZooError(f"a map is of codes that are vectors, and those of {args.model} are not.")
+    data = data_module(model, args.data)
+    data.prepare_data()
+    data.setup("test")
+    names = data.label_names
+    if args.attribute is not None:
+        names = (f"without {args.attribute}", f"with {args.attribute}")
+    if not names:
+        raise ZooError(f"{type(data).__name__} has no labels; colour by --attribute NAME.")
+
+    def kind(batch: Any) -> torch.Tensor:
+        named = args.attribute is not None
+        return data.attribute(batch, args.attribute) if named else torch.as_tensor(batch["label"])
+
+    codes, kinds = encoded(model, held_out(data, args.n), kind)
+    draw_map(codes, kinds, names, args.method, args.output)
+    print(args.output)
 
 
 def _device(args: argparse.Namespace) -> str:
@@ -441,9 +556,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     metrics = run(model, suite.jobs, protocol, args.data, work)
     if not metrics:
         raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
-    for metric in metrics:
-        error = f" ± {metric['standard_error']}" if metric["standard_error"] else ""
-        print(f"{metric['name']:<13} {metric['value']}{error} {metric['unit']}, {metric['kind']}")
+    _print_metrics(metrics)
     if args.write:
         rough = work_folder(folder, QUICK, args.data, device)
         quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)
@@ -593,7 +706,10 @@ def _card(args: argparse.Namespace) -> None:
         from zoo.protocol import data_module, held_out
 
         model = from_pretrained(str(args.folder))
-        draw(model, args.folder, next(held_out(data_module(model, args.data))))
+        data = data_module(model, args.data)
+        data.prepare_data()
+        data.setup("test")
+        draw(model, args.folder, held_out(data), data.label_names)
     refresh(args.folder)
 
 
@@ -607,6 +723,9 @@ _COMMANDS = {
     "reconstruct": _reconstruct,
     "interpolate": _interpolate,
     "traverse": _traverse,
+    "direction": _direction,
+    "denoise": _denoise,
+    "map": _map,
     "evaluate": _evaluate,
     "compare": _compare,
     "verify": _verify,

@@ -56,6 +56,7 @@ class Row:
         inputs: The first test images, as it takes them, (8, C, H, W).
         reconstructions: What it makes of them.
         note: Why nothing was measured.
+        condition: What its likelihood is given, of a conditional model.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Row:
     inputs: Tensor | None = None
     reconstructions: Tensor | None = None
     note: str = ""
+    condition: str = ""
 
 
 def compare(
@@ -133,7 +135,15 @@ def _row(
 ) -> Row:
     model = from_pretrained(name).to(device)
     about = catalog.describe(name)
-    row = Row(name, about.family, model.datum, about.latent_shape, about.parameters, about.bytes)
+    row = Row(
+        name,
+        about.family,
+        model.datum,
+        about.latent_shape,
+        about.parameters,
+        about.bytes,
+        condition=model.condition,
+    )
     try:
         module = data_module(model, data)
     except ZooError as error:
@@ -141,7 +151,7 @@ def _row(
     metrics = run(model, jobs, protocol, data, work)
     note = "" if metrics else "no job applies"
     batch = on_device(next(iter(held_out(module, TIMED))), model.device)
-    x, verbs = model.inputs(batch), model.verbs()
+    x, verbs, fixed = model.inputs(batch), model.verbs(), model.conditioned(batch)
     found: dict[str, Any] = {}
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(protocol.seed)
@@ -149,16 +159,14 @@ def _row(
         if "sample" in verbs:
             found["samples_per_second"] = _per_second(model.sample, TIMED, model.device)
         if "encode" in verbs:
-            found["codes_per_second"] = _per_second(
-                lambda n: model.encode(x[:n]), len(x), model.device
-            )
+            found["codes_per_second"] = _per_second(lambda _: fixed.encode(x), len(x), model.device)
         if model.datum == "image":
             found["inputs"] = x[:SHOWN]
             torch.manual_seed(protocol.seed)
             if "sample" in verbs:
                 found["samples"] = drawing(model, module)[0](SHOWN)
             if "reconstruct" in verbs:
-                found["reconstructions"] = model.reconstruct(x[:SHOWN])
+                found["reconstructions"] = fixed.reconstruct(x)[:SHOWN]
     return replace(row, support=_support(model, module), metrics=metrics, note=note, **found)
 
 
@@ -288,7 +296,8 @@ _SHARES = {
 
 def _likelihood(row: Row, metric: dict[str, Any]) -> str:
     density = ", a density" if row.support == "grey values" else ""
-    return f"NLL of {metric['dataset']} {row.support}{density} ({metric['unit']})"
+    given = f" given their {row.condition}" if row.condition else ""
+    return f"NLL of {metric['dataset']} {row.support}{density}{given} ({metric['unit']})"
 
 
 def _cell(metric: dict[str, Any], kind: str = "") -> Cell:

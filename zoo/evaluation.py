@@ -1,7 +1,8 @@
 """What can be built from the verbs: functions over any model that has them."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import read_tensors, write_tensors
-from zoo.checks import check_images, check_shape
+from zoo.checks import check_images
 from zoo.inference import annealed_importance_sampling, elbo, importance_weighted_bound
 from zoo.metrics import ActiveUnits, auroc, perplexity
 
@@ -64,102 +65,7 @@ def log_likelihood(
     return LogLikelihood(bound.value, "lower bound", bound.standard_error)
 
 
-def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Spherical interpolation (Shoemake 1985) of direction and linear interpolation of length."""
-    norm_a: Tensor = a.norm()
-    norm_b: Tensor = b.norm()
-    cosine = (a * b).sum() / (norm_a * norm_b).clamp(min=1e-12)
-    angle: Tensor = torch.acos(cosine.clamp(-1, 1))
-    if torch.sin(angle) < 1e-6:  # parallel or opposite: the sphere gives no path
-        return torch.lerp(a, b, t)
-    unit = torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)
-    return unit / torch.sin(angle) * torch.lerp(norm_a, norm_b, t)
-
-
-@torch.no_grad()
-def interpolate(
-    model: LatentVariableModel,
-    x0: Tensor,
-    x1: Tensor,
-    steps: int = 8,
-    path: Literal["linear", "spherical"] = "linear",
-) -> Tensor:
-    """Decode the codes on a path from x0's code to x1's.
-
-    Args:
-        model: A model with `encode` and `decode`.
-        x0: One datum, shape `x_shape`, the start.
-        x1: One datum, shape `x_shape`, the end.
-        steps: Number of codes on the path, both ends included; at least 2.
-        path: `linear`, or `spherical`: directions turn evenly, as suits a Gaussian prior in many
-            dimensions (White 2016).
-
-    Returns:
-        Data of shape (steps, *x_shape).
-    """
-    if steps < 2:
-        raise ValueError(f"steps is {steps}, but a path has at least its 2 ends.")
-    if path not in ("linear", "spherical"):
-        raise ValueError(f"path is {path!r}; choose linear or spherical.")
-    check_shape("x0", x0[None], model.x_shape)
-    check_shape("x1", x1[None], model.x_shape)
-    z0, z1 = model.encode(torch.stack([x0, x1]))
-    if not z0.is_floating_point():
-        raise ValueError(
-            f"interpolate goes from code to code in steps, but a code of {type(model).__name__} "
-            "is made of whole numbers, and there is nothing between them."
-        )
-    t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
-    t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
-    z = torch.lerp(z0, z1, t) if path == "linear" else _slerp(z0, z1, t)
-    return model.decode(z)
-
-
-@torch.no_grad()
-def traverse(
-    model: LatentVariableModel,
-    x: Tensor,
-    dims: Sequence[int] | None = None,
-    span: float = 3.0,
-    steps: int = 9,
-) -> Tensor:
-    """Vary one latent dimension at a time around the code of x.
-
-    Args:
-        model: A model with `encode` and `decode` whose codes are vectors.
-        x: One datum, shape `x_shape`.
-        dims: Which latent dimensions; by default all.
-        span: Values run from -span to span, in standard deviations of an N(0, I) prior.
-        steps: Values per dimension.
-
-    Returns:
-        Data of shape (len(dims), steps, *x_shape).
-
-    Raises:
-        ValueError: if the codes are no vectors or a dimension does not exist.
-    """
-    if len(model.latent_shape) != 1:
-        raise ValueError(
-            f"traverse varies the entries of a vector, but a code of {type(model).__name__} "
-            f"has shape {model.latent_shape}."
-        )
-    if steps < 1:
-        raise ValueError(f"steps is {steps}, but at least 1 value a dimension is needed.")
-    size = model.latent_shape[0]
-    dims = range(size) if dims is None else dims
-    for d in dims:
-        if not 0 <= d < size:
-            raise ValueError(f"there is no latent dimension {d}; they are 0 to {size - 1}.")
-    check_shape("x", x[None], model.x_shape)
-    code = model.encode(x[None])  # (1, D)
-    z = code.repeat(len(dims), steps, 1)  # (len(dims), steps, D)
-    values = torch.linspace(-span, span, steps, device=z.device, dtype=z.dtype)
-    for row, d in enumerate(dims):
-        z[row, :, d] = values
-    rows = model.decode(z.flatten(0, 1))
-    return rows.reshape(len(dims), steps, *model.x_shape)
-
-
+KEEP_EVERY = 5.0  # seconds between two writings of what was measured so far
 DRAWS = 10  # from q(z|x) for the ELBO: what they cost is nothing beside the NLL's
 
 
@@ -179,14 +85,15 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
-    With it goes what `scores` counts, which is all that is measured of a classifier.
+    With it goes what `scores` counts, which is all that is measured of a mere classifier.
 
     Where batches say under `anomaly` which data are not of the kind that the model was trained on,
     (B,) bool, what is a mean over data is one over the others, and with it goes the area under the
     ROC curve with which the NLL tells the two kinds apart.
 
     Of others that have `prior`, `posterior` and `likelihood`: the NLL by importance sampling, the
-    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Two
+    ELBO, its rate and distortion, the active units, and how well parts of data are predicted. Those
+    of a conditional model are given each datum's own condition, out of its batch. Two
     errors go with each mean: `standard_error` is that over data, so how far another test set would
     be off (None where there is one datum), and `monte_carlo_error` that over the draws of z, so how
     far the same data would be off with another seed.
@@ -196,8 +103,9 @@ def evaluate(
         batches: Batches as the model's DataModule gives them.
         samples: Importance samples per datum for the NLL.
         seed: Seed of the posterior draws.
-        kept: File to keep in, after each batch, what was measured so far. If it is there,
-            measuring goes on behind it, and ends with the same numbers as if never interrupted.
+        kept: File to keep in, every few seconds and when it is stopped, what was measured so far.
+            If it is there, measuring goes on behind it, and ends with the same numbers as if never
+            interrupted.
 
     Returns:
         One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
@@ -210,7 +118,8 @@ def evaluate(
             f"{type(model).__name__} has no likelihood to measure: it lacks log_prob, and the "
             "prior, posterior and likelihood that a bound needs."
         )
-    exact = bool({"log_prob", "classify"} & {*model.verbs()})
+    verbs = {*model.verbs()}
+    exact = "log_prob" in verbs or not {"prior", "posterior", "likelihood"} <= verbs
     training = model.training
     model.eval()
     try:
@@ -238,7 +147,7 @@ def _columns(
         units: What `measured` updates besides.
         kept: The file.
     """
-    device, columns, done = units.device, dict[str, Tensor](), 0
+    device, chunks, done = units.device, list[Mapping[str, Tensor]](), 0
     units.persistent(True)
     if kept is not None and kept.is_file():
         state = read_tensors(kept)
@@ -247,17 +156,34 @@ def _columns(
         if "device_rng" in state:
             torch.get_device_module(device).set_rng_state(state.pop("device_rng"), device)
         units.load_state_dict({name: state.pop(f"units.{name}") for name in units.state_dict()})
-        columns = {name: column.to(device) for name, column in state.items()}
-    for batch in islice(batches, done, None):
-        for name, column in measured(on_device(batch, device)).items():
-            columns[name] = torch.cat([columns[name], column]) if name in columns else column
-        done += 1
-        if kept is not None:
-            state = {**columns, "batches": torch.tensor(done), "rng": torch.get_rng_state()}
+        chunks.append({name: column.to(device) for name, column in state.items()})
+
+    def joined(count: int) -> dict[str, Tensor]:
+        """Columns of the first so many chunks."""
+        names = chunks[0] if chunks else ()
+        return {name: torch.cat([chunk[name] for chunk in chunks[:count]]) for name in names}
+
+    after, written = (0, dict[str, Tensor]()), time.monotonic()
+    try:
+        for batch in islice(batches, done, None):
+            chunks.append(measured(on_device(batch, device)))
+            done += 1
+            if kept is None:
+                continue
+            state = {"batches": torch.tensor(done), "rng": torch.get_rng_state()}
             if device.type != "cpu":
                 state["device_rng"] = torch.get_device_module(device).get_rng_state(device)
-            write_tensors(state | units.state_dict(prefix="units."), kept)
-    return columns
+            for name, value in units.state_dict(prefix="units.").items():
+                state[name] = value.clone()  # the next batch changes it
+            after = len(chunks), state
+            if time.monotonic() - written > KEEP_EVERY:
+                write_tensors(joined(len(chunks)) | state, kept)
+                written = time.monotonic()
+    finally:
+        count, state = after
+        if kept is not None and count:
+            write_tensors(joined(count) | state, kept)
+    return joined(len(chunks))
 
 
 def _exact(
@@ -268,50 +194,63 @@ def _exact(
     def measured(batch: Batch) -> dict[str, Tensor]:
         columns: dict[str, Tensor] = {}
         if density:
-            columns["nll"] = -model.log_prob(model.inputs(batch))
+            columns["nll"] = -model.conditioned(batch).log_prob(model.inputs(batch))
             columns["anomaly"] = _anomalies(batch, columns["nll"])
-        for name, (right, of) in model.scores(batch).items():
-            columns |= {f"right.{name}": right, f"of.{name}": of}
-        return columns
+        return columns | _scores(model, batch)
 
     columns = _columns(batches, measured, ActiveUnits(0).to(model.device), kept)
     metrics = []
     if density:
         unit = f"nats/{model.datum}"
         nll, anomaly = columns["nll"], columns["anomaly"]
-        metrics.append(mean_metric("nll", nll[~anomaly], None, unit, "exact: minus log p(x)"))
+        kind = f"exact: minus log {model.density}"
+        metrics.append(mean_metric("nll", nll[~anomaly], None, unit, kind))
         metrics += _auroc(nll, anomaly)
-    for name in (key.removeprefix("of.") for key in columns if key.startswith("of.")):
-        right, of = columns[f"right.{name}"].double(), columns[f"of.{name}"].double()
-        metrics.append(rate_metric(name, right, of))
-    return metrics
+    return [*metrics, *_rates(columns)]
+
+
+def _scores(model: LatentVariableModel, batch: Batch) -> dict[str, Tensor]:
+    """What a model scores of a batch, as columns."""
+    columns: dict[str, Tensor] = {}
+    for name, (right, of) in model.scores(batch).items():
+        columns |= {f"right.{name}": right, f"of.{name}": of}
+    return columns
+
+
+def _rates(columns: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """A metric for each of the scores."""
+    names = [key.removeprefix("of.") for key in columns if key.startswith("of.")]
+    return [
+        rate_metric(n, columns[f"right.{n}"].double(), columns[f"of.{n}"].double()) for n in names
+    ]
 
 
 def _bounds(
     model: LatentVariableModel, batches: Iterable[Batch], samples: int, kept: Path | None
 ) -> list[dict[str, Any]]:
     kinds = {
-        "elbo": f"lower bound on log p(x), {DRAWS} draws",
+        "elbo": f"lower bound on log {model.density}, {DRAWS} draws",
         "rate": "KL(q(z|x) || p(z))",
         "distortion": f"-E_q[log p(x|z)], {DRAWS} draws",
-        "nll": f"estimate: minus the importance-weighted bound, k = {samples}",
+        "nll": f"estimate: minus the importance-weighted bound on log {model.density}, "
+        f"k = {samples}",
     }
     units = ActiveUnits(math.prod(model.latent_shape)).to(model.device)
 
     def measured(batch: Batch) -> dict[str, Tensor]:
         """Terms in nats, and the squares of their Monte Carlo errors."""
-        x = model.inputs(batch)
-        draws = torch.stack([torch.stack(elbo(model, x)) for _ in range(DRAWS)]).double()
+        x, fixed = model.inputs(batch), model.conditioned(batch)
+        draws = torch.stack([torch.stack(elbo(fixed, x)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
         columns = {name: term.mean(0) for name, term in terms.items()}  # from (DRAWS, B)
         noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
-        bound = importance_weighted_bound(model, x, samples)
+        bound = importance_weighted_bound(fixed, x, samples)
         anomaly = _anomalies(batch, bound.value)
-        units.update(model.posterior(x).mean.flatten(1)[~anomaly])
+        units.update(fixed.encode(x).flatten(1)[~anomaly])
         nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
         for name, (log_prob, items) in model.predictions(batch).items():
             columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}
-        return columns | noise | nll
+        return columns | noise | nll | _scores(model, batch)
 
     columns = _columns(batches, measured, units, kept)
     anomaly = columns["anomaly"]
@@ -325,18 +264,18 @@ def _bounds(
         "name": "active_units",
         "value": int(units.compute()),
         "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
-        "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
+        "kind": "dimensions of the code whose variance over x is above 0.01",
         "standard_error": 0.0,
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],
     }
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
-    predicted = [_perplexity(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
-    return [*metrics, active, *predicted, *_auroc(columns["nll"], anomaly)]
+    predicted = [perplexity_metric(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
+    return [*metrics, active, *predicted, *_rates(columns), *_auroc(columns["nll"], anomaly)]
 
 
 def mean_metric(
-    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str
+    name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str, digits: int = 4
 ) -> dict[str, Any]:
     """A metric that is a mean over data.
 
@@ -346,16 +285,17 @@ def mean_metric(
         noise: Squared Monte Carlo error of each, (N,); None where there is none.
         unit: Of the values.
         kind: What sort of number it is.
+        digits: Decimals that are kept.
     """
     n = len(values)
     values = values.double()
     error = 0.0 if noise is None else math.sqrt(noise.sum()) / n
     return {
         "name": name,
-        "value": round(values.mean().item(), 4),
+        "value": round(values.mean().item(), digits),
         "unit": unit,
         "kind": kind,
-        "standard_error": round(values.std().item() / math.sqrt(n), 4) if n > 1 else None,
+        "standard_error": round(values.std().item() / math.sqrt(n), digits) if n > 1 else None,
         "monte_carlo_error": round(error, 5),
         "count": n,
     }
@@ -413,7 +353,7 @@ def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     }
 
 
-def _perplexity(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
+def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
     """A metric of how well parts of data are predicted.
 
     Args:
@@ -431,6 +371,11 @@ def _perplexity(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
         "monte_carlo_error": 0.0,
         "count": len(items),
     }
+
+
+def part(batch: Batch, start: int, stop: int) -> dict[str, Any]:
+    """The batch of its data from one position to another."""
+    return {key: rows[start:stop] for key, rows in batch.items()}
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -1,5 +1,7 @@
 """What a card shows of a model: samples, reconstructions, paths between codes, and its own."""
 
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -7,11 +9,18 @@ from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
 from zoo.checkpoint import SAMPLE_TEXTS, SAMPLES, write_text
-from zoo.evaluation import interpolate, traverse
-from zoo.plots import save_grid
+from zoo.evaluation import part
+from zoo.latent import Method, encoded, interpolate, latent_map, traverse
+from zoo.plots import save_grid, scatter
 
 ROW = 12
 """Pictures in a row, and codes that are traversed, at the most."""
+
+MAPPED = 2000
+"""Codes on a map, at the most."""
+
+METHODS: dict[Method, str] = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}
+"""What ways to draw a map are called."""
 
 
 def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> None:
@@ -27,44 +36,92 @@ def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> Non
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if model.datum == "image":
-            save_grid(model.sample(64), folder / SAMPLES)
+            fixed, n, columns = in_rows(model, 64)
+            save_grid(fixed.sample(n), folder / SAMPLES, columns)
         else:
             _write_lines(model.texts(16), folder / SAMPLE_TEXTS)
 
 
+def in_rows(model: LatentVariableModel, n: int) -> tuple[LatentVariableModel, int, int | None]:
+    """How about n pictures show what a model draws: with a row for each condition, if it has some.
+
+    Args:
+        model: The model.
+        n: Pictures, at the most unless there are more conditions.
+
+    Returns:
+        The model that draws them, how many they are, and how many are in a row.
+    """
+    if not model.conditions:
+        return model, n, None
+    k = len(model.conditions)
+    columns = max(1, n // k)
+    return model.given(torch.arange(k).repeat_interleave(columns)), k * columns, columns
+
+
 @torch.no_grad()
-def draw(model: LatentVariableModel, folder: Path, batch: Batch) -> None:
+def draw(
+    model: LatentVariableModel, folder: Path, batches: Iterable[Batch], names: Sequence[str] = ()
+) -> None:
     """Write everything that the model's verbs give to see.
 
     Args:
         model: The model.
         folder: Where to.
-        batch: The first data of the test set; two at the least.
+        batches: Of the test set; the first has two data at the least.
+        names: What labels stand for, of data that have some: then codes are put on a map.
     """
     draw_samples(model, folder)
-    verbs = {*model.verbs()}
+    verbs, batches = {*model.verbs()}, iter(batches)
+    batch = next(batches)
     if model.datum == "image" and {"encode", "decode"} <= verbs:
         x: Tensor = model.inputs(batch)
-        pairs = torch.stack([x, model.reconstruct(x)], 1)[: 2 * ROW]  # (n, 2, C, H, W)
+        fixed = model.conditioned(batch)
+        pairs = torch.stack([x, fixed.reconstruct(x)], 1)[: 2 * ROW]  # (n, 2, C, H, W)
         rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(pairs, ROW)])
         save_grid(rows, folder / "reconstructions.png", min(ROW, len(x)))
-        codes = model.encode(x)
-        if codes.is_floating_point():
+        codes = fixed.encode(x)
+        if codes.is_floating_point() and fixed is model:  # two conditions have nothing between them
             ends = zip(x[0:ROW:2], x[1:ROW:2], strict=False)
             paths = torch.cat([interpolate(model, a, b, ROW) for a, b in ends])
             save_grid(paths, folder / "interpolations.png", ROW)
         if codes.is_floating_point() and codes.ndim == 2:
             dims = codes.var(0).argsort(descending=True)[:ROW].tolist()
+            first = model.conditioned(part(batch, 0, 1))
             save_grid(
-                traverse(model, x[0], dims, steps=ROW - 1).flatten(0, 1),
+                traverse(first, x[0], dims, steps=ROW - 1).flatten(0, 1),
                 folder / "traversals.png",
                 ROW - 1,
             )
-    for name, content in model.exhibits(batch).items():
+    vectors = len(model.latent_shape) == 1 and model.latent_shape[0] > 1
+    if "encode" in verbs and vectors and names and len(batch["label"]) > 3:
+        codes, labels = encoded(model, chain([batch], batches), lambda b: b["label"], MAPPED)
+        draw_map(codes, labels, names, "tsne", folder / "map.png")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exhibits = model.exhibits(batch)
+    for name, content in exhibits.items():
         if isinstance(content, Tensor):
             save_grid(content, folder / name)
         else:
             _write_lines(content, folder / name)
+
+
+def draw_map(
+    codes: Tensor, kinds: Tensor, names: Sequence[str], method: Method, path: Path
+) -> None:
+    """Write a map of codes as a picture, coloured by kind.
+
+    Args:
+        codes: Of data, (N, ...).
+        kinds: Which name each has, (N,).
+        names: What the kinds are called.
+        method: How codes are laid out.
+        path: Where to.
+    """
+    title = f"{METHODS[method]} of {len(codes):,} codes"
+    page = scatter(latent_map(codes, method), kinds, names, title)
+    save_grid(page[None], path, 1)
 
 
 def _write_lines(lines: list[str], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of images and of tables, as tensors and PNG files."""
+"""Pictures of images, of tables and of points, as tensors and files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from zoo.checkpoint import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 
 def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
@@ -96,6 +97,34 @@ def strips(rows: Mapping[str, Sequence[Tensor | None]], columns: Sequence[str]) 
     return _pixels(figure)
 
 
+def scatter(places: Tensor, kinds: Tensor, names: Sequence[str], title: str) -> Tensor:
+    """Draw points of several kinds in the plane, with a legend.
+
+    Args:
+        places: (N, 2).
+        kinds: Which name each point has, int64 (N,).
+        names: K names; those without points are left out.
+        title: What is drawn.
+
+    Returns:
+        A picture of shape (3, H, W) in [0, 1].
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    figure = Figure((7, 6), dpi=120, layout="constrained")
+    axes = figure.add_subplot(title=title, xticks=[], yticks=[])
+    axes.set_aspect("equal", "datalim")
+    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))
+    colours = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(max(10, len(names)))
+    x, y = places[order].float().cpu().T.numpy()  # in any other order the last kind hides the rest
+    axes.scatter(x, y, 6, colours(kinds[order].cpu().numpy()), linewidths=0)
+    for kind in torch.unique(kinds).tolist():
+        axes.scatter([], [], 30, [colours(kind)], label=names[kind])
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=math.ceil(len(names) / 20))
+    return _pixels(figure)
+
+
 def _pixels(figure: "Figure") -> Tensor:
     """A drawn figure, (3, H, W) in [0, 1]."""
     import numpy as np
@@ -105,6 +134,10 @@ def _pixels(figure: "Figure") -> Tensor:
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]  # (H, W, 3)
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+
+
+ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}
+"""Formats of moving pictures, by the ends of files' names."""
 
 
 def save_grid(
@@ -121,12 +154,45 @@ def save_grid(
     Raises:
         ZooError: if the file cannot be written.
     """
-    from PIL import Image
+    picture = _picture(images, columns, min_width)
+    write_atomically(Path(path).expanduser(), lambda part: picture.save(part, format="PNG"))
+
+
+def save_animation(paths: Tensor, path: str | Path, min_width: int = 448) -> None:
+    """Save paths of images as a moving picture: there and back, over and over, a grid of all paths.
+
+    PNG keeps every colour; GIF has 256 of them, which is enough for grey.
+
+    Args:
+        paths: Images of shape (N, T, C, H, W) in [0, 1]: N paths of T steps.
+        path: Where to; its name ends in one of `ANIMATIONS`.
+        min_width: As for `save_grid`.
+
+    Raises:
+        ZooError: if the file cannot be written.
+    """
+    path = Path(path).expanduser()
+    steps = [*range(paths.shape[1]), *range(paths.shape[1] - 2, 0, -1)]
+    first, *others = (_picture(paths[:, t], None, min_width) for t in steps)
+    write_atomically(
+        path,
+        lambda part: first.save(
+            part,
+            format=ANIMATIONS[path.suffix.lower()],
+            save_all=True,
+            append_images=others,
+            duration=100,  # milliseconds a step
+            loop=0,
+        ),
+    )
+
+
+def _picture(images: Tensor, columns: int | None, min_width: int) -> "Image":
+    """A grid of images (N, C, H, W), magnified."""
+    from PIL.Image import fromarray
 
     page = grid(images.detach().float().cpu(), columns)
     scale = math.ceil(min_width / page.shape[-1])
     pixels = (page.clamp(0, 1) * 255).round().byte()
     pixels = pixels.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    array = pixels.permute(1, 2, 0).squeeze(-1).numpy()
-    picture = Image.fromarray(array)
-    write_atomically(Path(path).expanduser(), lambda part: picture.save(part, format="PNG"))
+    return fromarray(pixels.permute(1, 2, 0).squeeze(-1).numpy())

@@ -12,7 +12,7 @@ import datamodules
 from datamodules.base import DataModule, ImageDataModule, Split
 from zoo.base import LatentVariableModel, checked_arguments
 from zoo.errors import ZooError, brief, nearest
-from zoo.evaluation import evaluate
+from zoo.evaluation import evaluate, part
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ def held_out(
     loader = module.loader(split, shuffle=False, rank=0, world_size=1)
     for batch in progress(loader, f"Measuring, {split} set"):
         if left is not None:
-            batch = {key: value[:left] for key, value in batch.items()}
+            batch = part(batch, 0, left)
             left -= len(next(iter(batch.values())))
         yield batch
         if left == 0:

@@ -24,8 +24,15 @@ from datamodules.factors import FactorImages
 from zoo import __version__, catalog, checkpoint
 from zoo.base import LatentVariableModel
 from zoo.errors import ZooError, nearest
-from zoo.evaluation import has_likelihood, mean_metric, on_device, rate_metric
+from zoo.evaluation import (
+    has_likelihood,
+    mean_metric,
+    on_device,
+    perplexity_metric,
+    rate_metric,
+)
 from zoo.inference import inference_gap
+from zoo.latent import code_length
 from zoo.metrics import DCI, MIG, SAP, FactorVAEScore, FrechetDistance, Modularity
 from zoo.metrics.disentanglement import factor_vae_score
 from zoo.metrics.probes import knn_probe, linear_probe
@@ -101,7 +108,8 @@ def labelled(
 
 def _vectors(model: LatentVariableModel, batch: Any) -> Tensor | None:
     """Codes of a batch, (B, D), or (B,) of one index each; None where there are several indices."""
-    codes = model.encode(model.inputs(on_device(batch, model.device))).cpu()
+    batch = on_device(batch, model.device)
+    codes = model.conditioned(batch).encode(model.inputs(batch)).cpu()
     if codes.is_floating_point():
         return codes.flatten(1)
     return codes if codes.ndim == 1 else None
@@ -137,6 +145,73 @@ def probed(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], what: str)
 def _one_hot(index: Tensor, size: int) -> Tensor:
     """Floats (N, size), one of them 1, for indices (N,)."""
     return torch.nn.functional.one_hot(index, size).float()
+
+
+# --- reconstructions and codes -------------------------------------------------------------------
+
+
+@torch.no_grad()
+def reconstructions(
+    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
+) -> Metrics:
+    """How far images are from what their one code gives: minus log p(x | encode(x)), and squared.
+
+    The ELBO's distortion is another number: it is a mean over codes that are drawn.
+    """
+    if model.datum != "image" or not {"encode", "decode", "likelihood"} <= {*model.verbs()}:
+        return []
+    found = []
+    for batch in held_out(data_module(model, dataset), protocol.limit):
+        here = on_device(batch, model.device)
+        x: Tensor = model.inputs(here)
+        fixed = model.conditioned(here)
+        z = fixed.encode(x)
+        square = (fixed.decode(z) - x).double().square().flatten(1).mean(1)
+        found.append((-fixed.likelihood(z).log_prob(x), square))
+    nats, squares = (torch.cat(column) for column in zip(*found, strict=True))
+    words = "of (x - reconstruct(x))^2 over pixels"
+    return [
+        mean_metric("code_distortion", nats, None, "nats/image", "-log p(x|encode(x))"),
+        mean_metric("mean_squared_error", squares, None, "a pixel", words, digits=6),
+    ]
+
+
+@torch.no_grad()
+def codes(
+    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
+) -> Metrics:
+    """How long codes that are made of indices are, and how many of the indices are used."""
+    k = model.code_symbols
+    if k is None or not {"encode", "prior"} <= {*model.verbs()}:
+        return []
+    lengths, indices = [], []
+    for batch in held_out(data_module(model, dataset), protocol.limit):
+        x = model.inputs(on_device(batch, model.device))
+        lengths.append(code_length(model, x))
+        indices.append(model.encode(x).flatten(1))
+    s = torch.cat(indices)  # (N, T)
+    n, places = s.shape
+    usage = torch.bincount(s.flatten(), minlength=k).double() / s.numel()
+    used, bits = int((usage > 0).sum()), f"of a code of {places} of {k} indices"
+    uniform = torch.full((n,), lengths[0].uniform)
+    learned = torch.cat([length.learned for length in lengths])
+    share = {
+        "name": "codes_in_use",
+        "value": round(used / k, 4),
+        "unit": "share",
+        "kind": f"of {k} codes, found in {n:,} images",
+        "standard_error": None,
+        "monte_carlo_error": 0.0,
+        "count": n,
+    }
+    entropy = perplexity_metric("code_perplexity", usage.log()[s].sum(1), torch.full((n,), places))
+    entropy |= {"unit": "equally used codes", "kind": f"exp of the entropy of {s.numel():,} codes"}
+    return [
+        mean_metric("bits_per_dim", learned, None, "bits/dim", f"-log2 p(s) {bits}", digits=6),
+        mean_metric("bits_per_dim_uniform", uniform, None, "bits/dim", f"uniform {bits}", digits=6),
+        share,
+        entropy,
+    ]
 
 
 # --- samples -------------------------------------------------------------------------------------
@@ -259,8 +334,14 @@ def drawing(model: LatentVariableModel, module: DataModule) -> tuple[Callable[[i
     """What draws n images as `samples` wants them, (n, C, H, W), and what they are."""
     binary = isinstance(module, ImageDataModule) and module.binarization != "none"
     if binary and {"prior", "decode"} <= {*model.verbs()}:
-        return lambda n: model.decode(model.prior().sample((n,))), "means of p(x|z)"
+        return partial(means, model), "means of p(x|z)"
     return model.sample, "samples"
+
+
+def means(model: LatentVariableModel, n: int) -> Tensor:
+    """Means of p(x | z) for n draws of z, and of conditions where none is fixed."""
+    fixed = model.given(torch.randint(len(model.conditions), (n,))) if model.conditions else model
+    return fixed.decode(fixed.prior().sample((n,)))
 
 
 # --- the gap -------------------------------------------------------------------------------------
@@ -278,13 +359,13 @@ def gap(
         return []
     module = data_module(model, dataset)
     limit = min(protocol.limit or ANNEALED, ANNEALED)
-    batches = held_out(module, limit, batch_size=limit)
-    x = torch.cat([model.inputs(on_device(batch, model.device)) for batch in batches])
-    if not model.posterior(x[:1]).has_rsample:
-        return []
     parts = []
-    for part in progress(torch.split(x, 10), "Annealing"):
-        found = inference_gap(model, part, protocol.samples)
+    for part in held_out(module, limit, batch_size=10):
+        batch = on_device(part, model.device)
+        x, fixed = model.inputs(batch), model.conditioned(batch)
+        if not fixed.posterior(x).has_rsample:
+            return []
+        found = inference_gap(fixed, x, protocol.samples)
         parts.append((found.log_p, found.approximation, found.amortisation))
     k = protocol.samples
     kinds = {
@@ -373,6 +454,8 @@ Job = Callable[[LatentVariableModel, str | None, Protocol, Path | None], Metrics
 JOBS: dict[str, Job] = {
     "likelihood": likelihood,
     "probes": probes,
+    "reconstructions": reconstructions,
+    "codes": codes,
     "samples": samples,
     "disentanglement": disentanglement,
     "gap": gap,
@@ -391,7 +474,7 @@ class Suite(NamedTuple):
     protocol: Protocol
 
 
-CARD = ("likelihood", "probes", "samples", "disentanglement")
+CARD = ("likelihood", "probes", "reconstructions", "codes", "samples", "disentanglement")
 
 SUITES = {
     "quick": Suite(CARD, QUICK),

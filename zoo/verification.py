@@ -21,6 +21,7 @@ KERNELS = 1e-4  # of a value: float32 sums in another order, convolutions in TF3
 SPREAD = 0.05  # of a standard error over the same images with other draws, as a share of it
 RESAMPLED = 1.0  # the same, of one that is found from ten halves: it is uncertain by 1 / sqrt(18)
 LABELS = 2e-3  # shares of labels: where a fit ends and who is nearest hangs on the last digits
+CODES = 1e-2  # of a value: which of two codes is nearest, and so who is used, hangs on them, too
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _compared(stated: dict[str, Any], found: dict[str, Any] | None) -> Check:
         return Check(name, False, value, note=f"`zoo evaluate` measures no {name}")
     job = found.get("job", "likelihood")
     tolerance = 3 * math.sqrt(2) * found["monte_carlo_error"] + ROUNDING + KERNELS * abs(value)
-    tolerance += LABELS if job == "probes" else 0
+    tolerance += {"probes": LABELS, "codes": CODES * abs(value)}.get(job, 0)
     errors = (stated["standard_error"], found["standard_error"])
     note = f"{found['dataset']} {found['split']}, {found['count']:,} examples, seed {found['seed']}"
     if "importance_samples" in found:

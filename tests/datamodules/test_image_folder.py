@@ -38,6 +38,13 @@ def test_pictures_labels_and_split(tmp_path):
     data = load(tmp_path, val_fraction=0.2, test_fraction=0.3)
     assert [len(t["image"]) for t in data.splits.values()] == [11, 4, 6]
     assert data.class_names == [".", "cats", "dogs"]
+    assert data.label_names == (".", "cats", "dogs")
+    batch = next(iter(data.train_dataloader()))
+    dogs = data.attribute(batch, "dogs")
+    assert torch.equal(dogs.bool(), batch["label"] == 2)
+    assert torch.equal(dogs.bool(), batch["image"].amax((1, 2, 3)) < 50 / 255)  # as they are drawn
+    with pytest.raises(ValueError, match="there is no label 'dog'; did you mean 'dogs'"):
+        data.attribute(batch, "dog")
     whole = everything(data)
     found = {int(im.flatten()[0]): int(y) for im, y in zip(*whole.values(), strict=True)}
     dogs, cats = dict.fromkeys(range(10), 2), dict.fromkeys(range(100, 110), 1)

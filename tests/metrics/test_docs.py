@@ -7,7 +7,7 @@ import pytest
 
 import datamodules
 import zoo
-from zoo.models import VAE, Classifier
+from zoo.models import AE, VAE, Classifier
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -16,6 +16,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
     ("page", "fewer"),
     [
         ("anomaly", []),
+        ("latent", []),
         ("disentanglement", [("15_000", "60"), ("60, 64", "60, 4")]),
         ("sample_quality", [("KernelDistance(1000)", "KernelDistance(50)")]),
     ],
@@ -23,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 def test_examples_run(page, fewer, monkeypatch, capsys):
     def load(name):
-        return {"vae-mnist": VAE, "lenet-mnist": Classifier}[name]().eval()
+        return {"ae-mnist": AE, "vae-mnist": VAE, "lenet-mnist": Classifier}[name]().eval()
 
     def images(binarization, batch_size):
         return datamodules.FakeImages(n=400, batch_size=50, binarization=binarization)

@@ -32,7 +32,7 @@ Start = Literal["posterior", "prior"]
 
 TARGET = 0.65  # acceptance that step sizes aim at (Wu et al. 2017; Neal 2011, section 4.4)
 PILOT = 100  # temperatures at which step sizes are found; those that follow take the same
-CHUNK = 4096  # codes decoded at a time
+CHUNK = 4096  # codes decoded at a time, or those of one chain of each datum
 
 
 class Bracket(NamedTuple):
@@ -82,12 +82,9 @@ def annealed_importance_sampling(
     Raises:
         ValueError: if a count is not positive, or codes are not real numbers.
     """
-    parts = []
-    for part in torch.split(x, max(1, CHUNK // max(1, chains))):
-        path = _path(model, part, distributions, chains, start, leapfrog_steps)
-        z = path.start.sample((chains,))
-        parts.append(log_mean(_anneal(path, _step_sizes(path, chains), z)))
-    return Bound(*map(torch.cat, zip(*parts, strict=True)))
+    path = _path(model, x, distributions, chains, start, leapfrog_steps)
+    z = path.start.sample((chains,))
+    return log_mean(_annealed(path, _step_sizes(path, chains), z))
 
 
 def bidirectional_monte_carlo(
@@ -116,16 +113,12 @@ def bidirectional_monte_carlo(
     Raises:
         ValueError: if a count is not positive, or codes are not real numbers.
     """
-    size = max(1, CHUNK // max(1, chains))
-    lower, upper = [], []
-    for part, code in zip(torch.split(x, size), torch.split(z, size), strict=True):
-        path = _path(model, part, distributions, chains, start, leapfrog_steps)
-        steps = _step_sizes(path, chains)
-        lower.append(log_mean(_anneal(path, steps, path.start.sample((chains,)))))
-        back = path._replace(betas=path.betas[::-1])
-        inverse = log_mean(_anneal(back, steps.flip(0), code.expand(chains, *code.shape)))
-        upper.append(Bound(-inverse.value, inverse.standard_error))
-    return Bracket(*(Bound(*map(torch.cat, zip(*side, strict=True))) for side in (lower, upper)))
+    path = _path(model, x, distributions, chains, start, leapfrog_steps)
+    back = path._replace(betas=path.betas[::-1])
+    steps = _step_sizes(path, chains)
+    lower = log_mean(_annealed(path, steps, path.start.sample((chains,))))
+    inverse = log_mean(_annealed(back, steps.flip(0), z.expand(chains, *z.shape)))
+    return Bracket(lower, Bound(-inverse.value, inverse.standard_error))
 
 
 def _path(
@@ -154,7 +147,7 @@ def _step_sizes(path: _Path, chains: int) -> Tensor:
     pilot = min(PILOT, len(inner))
     step_size = path.start.mean.new_full(path.start.batch_shape, 0.5, dtype=torch.float64)
     sizes = step_size.new_empty(pilot, *step_size.shape)
-    z, scale = path.start.sample((chains,)), path.start.stddev
+    z, scale = path.start.sample((min(chains, _together(step_size)),)), path.start.stddev
     for i in range(pilot):
         density = path.density(inner[i * len(inner) // pilot])
         state = state_at(density, z)
@@ -162,6 +155,17 @@ def _step_sizes(path: _Path, chains: int) -> Tensor:
         z, step_size = state.z, adapted(step_size, acceptance, TARGET)
         sizes[i] = step_size
     return sizes[[t * pilot // len(inner) for t in range(len(inner))]]
+
+
+def _together(data: Tensor) -> int:
+    """Chains of all data (B, ...) that are run at a time: of `CHUNK` codes, one at the least."""
+    return max(1, CHUNK // max(1, len(data)))
+
+
+def _annealed(path: _Path, step_sizes: Tensor, z: Tensor) -> Tensor:
+    """Log w of chains that begin with codes z (C, B, ...), (C, B)."""
+    parts = torch.split(z, _together(z[0]))
+    return torch.cat([_anneal(path, step_sizes, part) for part in parts])
 
 
 def _anneal(path: _Path, step_sizes: Tensor, z: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 from zoo.models.ae import AE as AE
 from zoo.models.beta_tcvae import BetaTCVAE as BetaTCVAE
 from zoo.models.classifier import Classifier as Classifier
+from zoo.models.conditional_vae import ConditionalVAE as ConditionalVAE
+from zoo.models.dbvae import DBVAE as DBVAE
 from zoo.models.factor_analysis import FactorAnalysis as FactorAnalysis
 from zoo.models.factor_vae import FactorVAE as FactorVAE
 from zoo.models.flow_vae import FlowVAE as FlowVAE
@@ -19,6 +21,7 @@ from zoo.models.wae import WAE as WAE
 
 FAMILIES = (
     "AE",
+    "DBVAE",
     "GMM",
     "HMM",
     "IWAE",
@@ -30,6 +33,7 @@ FAMILIES = (
     "WAE",
     "BetaTCVAE",
     "Classifier",
+    "ConditionalVAE",
     "FactorAnalysis",
     "FactorVAE",
     "FlowVAE",

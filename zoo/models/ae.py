@@ -25,7 +25,9 @@ from zoo.base import Batch
 from zoo.checks import check_at_least, check_choice, check_images
 from zoo.nn.code_prior import CodePrior, Kind
 from zoo.nn.mlp import Activation
+from zoo.nn.noise import masked
 from zoo.optim import Schedule
+from zoo.plots import grid
 
 _WITHOUT = (
     "nothing says where its codes lie; train it with components above 0, which fits a prior to "
@@ -63,6 +65,10 @@ class AE(Autoencoder):
     )
     tags: ClassVar = ("autoencoder", "latent-variable-model", "representation-learning")
     limits: ClassVar = "There is no likelihood of images, and codes that no image has mean little."
+    shows: ClassVar = {
+        "examples.png": "Test images with the noise of the training, what the model makes of them, "
+        "and the images as they are."
+    }
     noiseless = True
     lacks: Mapping[str, str] = {
         **_PRIORS,
@@ -128,7 +134,7 @@ class AE(Autoencoder):
         x = batch["image"]
         seen = x
         if self.noise and self.training:
-            seen = x * (torch.rand_like(x) >= self.noise)
+            seen = masked(x, self.noise)
         z = self.code(seen)
         distortion = -self.likelihood(z).log_prob(x)  # (B,)
         penalty = z.abs().sum(-1)  # (B,)
@@ -137,6 +143,15 @@ class AE(Autoencoder):
             "distortion": distortion.mean(),
             "code_size": penalty.mean(),
         }
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """Of a model that was trained with noise: noisy images, denoised, and as they are."""
+        if not self.noise:
+            return {}
+        x: Tensor = self.inputs(batch)[:12]
+        noisy = masked(x, self.noise)
+        rows = torch.cat([noisy, self.reconstruct(noisy), x])
+        return {"examples.png": grid(rows, len(x))[None]}
 
     def on_validation_start(self) -> None:
         """Fit the prior to the codes of the training data, of all processes."""

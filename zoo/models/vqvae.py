@@ -110,7 +110,7 @@ class VQVAE(LatentVariableModel):
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}, but must be at least 0 and below 1.")
         self.x_shape = tuple(x_shape)
-        self.codes = codes
+        self.codes = self.code_symbols = codes
         self.commitment = commitment
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         self.encoder = grid_encoder(x_shape, hidden, code_dim, residual_blocks)

@@ -307,7 +307,7 @@ def _bounds(
         noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}
         bound = importance_weighted_bound(model, x, samples)
         anomaly = _anomalies(batch, bound.value)
-        units.update(model.posterior(x).mean.flatten(1)[~anomaly])
+        units.update(model.encode(x).flatten(1)[~anomaly])
         nll = {"nll": -bound.value, "noise.nll": bound.standard_error.square(), "anomaly": anomaly}
         for name, (log_prob, items) in model.predictions(batch).items():
             columns |= {f"log_p.{name}": log_prob, f"items.{name}": items}

@@ -131,13 +131,13 @@ class HierarchicalVAE(Autoencoder):
         Beside the rate, that of each layer, in closed form given a draw of those above.
         """
         x = batch["image"]
-        code, layers, foot = self.posterior(x).draw()
-        distortion = -self._image(foot).log_prob(x)  # (B,)
+        draw = self.posterior(x).draw()
+        distortion = -self._image(draw.foot).log_prob(x)  # (B,)
         p = map(standard_gaussian, self.ladder.split(self.origin))
-        rates = torch.stack([kl_divergence(*pair) for pair in zip(layers, p, strict=True)])  # (L, B)
+        rates = torch.stack([*map(kl_divergence, draw.layers, p)])  # (L, B)
         rate = rates.sum(0)
         loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
-        top = len(layers)
+        top = len(rates)
         return {
             "loss": loss.mean(),
             "elbo": -(distortion + rate).mean(),

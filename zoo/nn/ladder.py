@@ -12,10 +12,23 @@ as the identity, so that gradients reach the top from the first step on.
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn, zeros
+import torch
+from torch import Tensor, nn
 
 from zoo.distributions import at_least_float32
-from zoo.nn.mlp import ACTIVATIONS, Activation, ResidualBlock, mlp
+from zoo.nn.mlp import ACTIVATIONS, Activation, ResidualBlock
+
+
+def head(width: int, outputs: int, activation: Activation) -> nn.Sequential:
+    """Read numbers off a state: (*, width) to (*, outputs)."""
+    return nn.Sequential(nn.LayerNorm(width), ACTIVATIONS[activation](), nn.Linear(width, outputs))
+
+
+def still(block: ResidualBlock) -> ResidualBlock:
+    """Make a new block the identity."""
+    for parameter in block.residual[-1].parameters():
+        nn.init.zeros_(parameter)
+    return block
 
 
 class Rung(nn.Module):
@@ -29,16 +42,13 @@ class Rung(nn.Module):
 
     def __init__(self, width: int, dim: int, activation: Activation) -> None:
         super().__init__()
-        self.prior = nn.Sequential(
-            nn.LayerNorm(width), ACTIVATIONS[activation](), nn.Linear(width, 2 * dim)
-        )
+        self.prior = head(width, 2 * dim, activation)
         self.evidence = nn.Sequential(ACTIVATIONS[activation](), nn.Linear(width, width))
-        self.posterior = mlp(width, (), 2 * dim, activation, residual_blocks=1)
+        self.posterior = nn.Sequential(
+            still(ResidualBlock(width, activation)), head(width, 2 * dim, activation)
+        )
         self.embed = nn.Linear(dim, width)
-        self.block = ResidualBlock(width, activation)
-        for last in (self.posterior[0].residual[-1], self.block.residual[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        self.block = still(ResidualBlock(width, activation))
 
     def infer(self, h: Tensor, evidence: Tensor) -> Tensor:
         """Mean and log scale of q(epsilon_l | above, x), (*, 2 d), from h and evidence, (*, W)."""
@@ -63,13 +73,15 @@ class Ladder(nn.Module):
 
     def __init__(self, width: int, dims: Sequence[int], activation: Activation) -> None:
         super().__init__()
-        self.dims = tuple(dims)
-        self.start = nn.Parameter(zeros(width))
-        self.rungs = nn.ModuleList(Rung(width, dim, activation) for dim in dims)
+        self.dims = list(dims)
+        self.start = nn.Parameter(torch.zeros(width))
+        self.rungs: Sequence[Rung] = nn.ModuleList(  # type: ignore[assignment]
+            Rung(width, dim, activation) for dim in dims
+        )
 
     def split(self, code: Tensor) -> tuple[Tensor, ...]:
         """The layers of a code (*, D)."""
-        return code.split(self.dims, -1)
+        return torch.split(code, self.dims, -1)
 
     def forward(self, code: Tensor) -> Tensor:
         """The state at the foot, (*, W), of a code (*, D)."""

@@ -43,7 +43,7 @@ class Rung(nn.Module):
     def __init__(self, width: int, dim: int, activation: Activation) -> None:
         super().__init__()
         self.prior = head(width, 2 * dim, activation)
-        self.evidence = nn.Sequential(ACTIVATIONS[activation](), nn.Linear(width, width))
+        self.evidence = head(width, width, activation)
         self.posterior = nn.Sequential(
             still(ResidualBlock(width, activation)), head(width, 2 * dim, activation)
         )

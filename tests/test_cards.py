@@ -204,3 +204,14 @@ def test_a_change_of_a_number_changes_the_card(folder):
     before = cards.card(folder)
     cards.write_metrics(folder, [{**METRIC, "value": 84.26}])
     assert cards.card(folder) != before
+
+
+def test_published_figures_stand_beside_a_metric_of_the_card():
+    published = json.loads(catalog.PUBLISHED.read_text(encoding="utf-8"))
+    for name in published.keys() & set(catalog.list_models()):
+        metrics = {m["name"] for m in catalog.describe(name).metrics}
+        text = (catalog.CARDS / name / "README.md").read_text(encoding="utf-8")
+        for entry in published[name]:
+            assert entry["metric"] in metrics, name
+            assert f"| {entry['of']} | {entry['metric']} | {entry['value']} |" in text, name
+    assert published.keys() <= set(recipes.names())

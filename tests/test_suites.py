@@ -8,10 +8,11 @@ import torch
 from torch.nn import functional
 
 import zoo
-from datamodules import FakeImages
+from datamodules import FakeImages, Sprites
 from zoo import cards, catalog, suites
 from zoo.checkpoint import write_text
 from zoo.cli import main
+from zoo.metrics import DCI, MIG, SAP, FactorVAEScore, Modularity
 from zoo.models import GMM, PPCA, VAE, Classifier
 from zoo.protocol import QUICK, Protocol, measure
 from zoo.suites import SUITES, frechet, pairwise, probed, run, with_errors, work_folder
@@ -310,3 +311,45 @@ def test_verify_refuses_what_no_job_gives(stated, name, change, failed):
     change(next(m for m in content["metrics"] if m["name"] == name))
     write_text(path, json.dumps(content))
     assert [check.what for check in zoo.verify(str(stated)) if not check.passed] == [failed]
+
+
+# --- disentanglement -----------------------------------------------------------------------------
+
+
+def sprite_model():
+    torch.manual_seed(0)
+    model = VAE(x_shape=(1, 64, 64), latent_dim=3, hidden=()).eval()
+    with torch.no_grad():  # where codes hardly vary all are pruned
+        model.encoder[1][0].weight.mul_(10)
+    model.data = {"class_path": "Sprites", "init_args": {}}
+    return model
+
+
+def test_codes_of_sprites_are_scored_as_the_metrics_do():
+    model, protocol = sprite_model(), Protocol(limit=300)
+    found = {m["name"]: m for m in run(model, ["disentanglement"], protocol)}
+    data, generator = Sprites(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        factors = data.sample_factors(300, generator)
+        codes = model.encode(data.render(factors))
+        groups, fixed = data.sample_groups(300, 64, generator)
+        grouped = model.encode(data.render(groups.flatten(0, 1))).reshape(300, 64, -1)
+    trees = DCI()
+    trees.update(codes, factors)
+    expected = {f"dci_{name}": value for name, value in trees.compute().items()}
+    for name, metric in {"mig": MIG(), "sap": SAP(), "modularity": Modularity()}.items():
+        metric.update(codes, factors)
+        expected[name] = metric.compute()
+    votes = FactorVAEScore(latent_dim=3)
+    votes.update(grouped, fixed)
+    expected["factor_vae_score"] = votes.compute()
+    assert {name: m["value"] for name, m in found.items()} == {
+        name: pytest.approx(float(value), abs=1e-4) for name, value in expected.items()
+    }
+    assert found["mig"]["value"] > 0
+    assert found["mig"]["monte_carlo_error"] > 0
+    assert all(m["job"] == "disentanglement" and m["count"] == 300 for m in found.values())
+
+
+def test_only_pictures_of_known_factors_are_scored():
+    assert run(vae(), ["disentanglement"], Protocol(limit=60)) == []

@@ -1,5 +1,6 @@
 """Model cards: README.md of a checkpoint folder, written from its other files."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,6 +215,7 @@ def _prose(
         f"`zoo verify {handle}` checks every file and measures every number again."
         if metrics
         else "",
+        _published(name) if shipped else "",
         _band(name, metrics) if shipped else "",
         *_gallery(folder, facts.get("exhibits", {})),
         "## Limits",
@@ -255,6 +257,14 @@ def _usage(facts: Mapping[str, Any]) -> str:
     if "classify" in verbs:
         lines.append("p = model.classify(x)  # of each of model.labels")
     return "".join(line + "\n" for line in lines)
+
+
+def _published(name: str) -> str:
+    """What papers report of such models on the same data."""
+    found = json.loads(catalog.PUBLISHED.read_text(encoding="utf-8")).get(name, [])
+    rows = [f"| {entry['of']} | {entry['metric']} | {entry['value']} |" for entry in found]
+    head = "Published, for comparison:\n\n| model | metric | value |\n|---|---|---|"
+    return "\n".join([head, *rows]) if rows else ""
 
 
 def _band(name: str, metrics: list[dict[str, Any]]) -> str:

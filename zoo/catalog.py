@@ -20,6 +20,9 @@ CARDS = Path(__file__).resolve().parents[1] / "hub_cards"
 PINS = CARDS / "sha256.json"
 """The sha256 of every file of every shipped checkpoint."""
 
+PUBLISHED = CARDS / "published.json"
+"""By checkpoint, what papers report of such models on the same data, for its card."""
+
 ORGANISATION = "latent-zoo"
 """Whose repositories on the Hub the bare names stand for; `$ZOO_ORGANISATION` replaces it."""
 

@@ -325,7 +325,7 @@ def _bounds(
         "name": "active_units",
         "value": int(units.compute()),
         "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
-        "kind": "dimensions with Var_x(E_q[z|x]) > 0.01",
+        "kind": "dimensions of the code whose variance over x is above 0.01",
         "standard_error": 0.0,
         "monte_carlo_error": 0.0,
         "count": metrics[-1]["count"],

@@ -176,7 +176,7 @@ def _close(stated: float | None, found: float | None, job: str) -> bool:
     """Whether two standard errors are the same; a single datum has none."""
     if stated is None or found is None:
         return stated is found
-    spread = RESAMPLED if job == "samples" else SPREAD
+    spread = RESAMPLED if job in ("samples", "disentanglement") else SPREAD
     return abs(stated - found) <= spread * found + ROUNDING
 
 

@@ -329,9 +329,12 @@ class FactorVAEScore(Metric):
         self.mean_sum += codes.sum((0, 1))
         self.square_sum += codes.square().sum((0, 1))
 
-    def compute(self) -> Tensor:
-        """The score, a scalar in [0, 1]."""
+    def shares(self) -> Tensor:
+        """Variance in each batch over that in all codes, of dimensions that vary: (M, D')."""
         variance = self.square_sum / self.count - (self.mean_sum / self.count).square()
         varies = variance > self.min_variance
-        shares = dim_zero_cat(self.variances)[:, varies] / variance[varies]
-        return factor_vae_score(shares, dim_zero_cat(self.fixed))
+        return dim_zero_cat(self.variances)[:, varies] / variance[varies]
+
+    def compute(self) -> Tensor:
+        """The score, a scalar in [0, 1]."""
+        return factor_vae_score(self.shares(), dim_zero_cat(self.fixed))

@@ -44,11 +44,11 @@ class Autoencoder(LatentVariableModel, ABC):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
-        condition: Numbers that the decoder takes beside a code.
+        decoder_inputs: Numbers that the decoder takes; by default the code itself, D.
     """
 
     noiseless: ClassVar[bool] = False
@@ -67,7 +67,7 @@ class Autoencoder(LatentVariableModel, ABC):
         lr: float,
         lr_schedule: Schedule,
         lr_warmup_steps: int,
-        condition: int = 0,
+        decoder_inputs: int | None = None,
     ) -> None:
         super().__init__()
         check_image_shape(x_shape)
@@ -82,10 +82,14 @@ class Autoencoder(LatentVariableModel, ABC):
         self.x_shape = tuple(x_shape)
         self.latent_shape = (latent_dim,)
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
-        inputs = latent_dim + condition
+        inputs = latent_dim if decoder_inputs is None else decoder_inputs
         if network == "conv":
-            self.encoder: nn.Module = ConvEncoder(x_shape, hidden, outputs, activation)
-            self.decoder: nn.Module = ConvDecoder(inputs, hidden, x_shape, activation)
+            self.encoder: nn.Module = ConvEncoder(
+                x_shape, hidden, outputs, activation, residual_blocks
+            )
+            self.decoder: nn.Module = ConvDecoder(
+                inputs, hidden, x_shape, activation, residual_blocks
+            )
         else:
             pixels = x_shape[0] * x_shape[1] * x_shape[2]
             self.encoder = nn.Sequential(

@@ -80,7 +80,7 @@ class LogActiveUnits(Callback):
     ) -> None:
         assert isinstance(pl_module, LatentVariableModel)
         assert self._metric is not None
-        self._metric.update(pl_module.conditioned(batch).posterior(batch["image"]).mean)
+        self._metric.update(pl_module.conditioned(batch).encode(batch["image"]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._metric is not None

@@ -9,6 +9,7 @@ from zoo.models.factor_analysis import FactorAnalysis as FactorAnalysis
 from zoo.models.factor_vae import FactorVAE as FactorVAE
 from zoo.models.flow_vae import FlowVAE as FlowVAE
 from zoo.models.gmm import GMM as GMM
+from zoo.models.hierarchical_vae import HierarchicalVAE as HierarchicalVAE
 from zoo.models.hmm import HMM as HMM
 from zoo.models.iwae import IWAE as IWAE
 from zoo.models.lda import LDA as LDA
@@ -37,5 +38,6 @@ FAMILIES = (
     "FactorAnalysis",
     "FactorVAE",
     "FlowVAE",
+    "HierarchicalVAE",
     "VampPriorVAE",
 )

@@ -49,7 +49,7 @@ class AE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         noise: Share of the pixels that training sets to zero in what is encoded.
         sparsity: Weight lambda of the codes' absolute values, in nats.
         components: Number of Gaussians in the prior of codes; 0 for none, and then no samples.

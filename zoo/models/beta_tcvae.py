@@ -36,7 +36,7 @@ class BetaTCVAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         beta: Weight of the total correlation; 1 is the evidence lower bound.
         estimator: Of log q(z): `weighted` (biased) or `stratified`.
         lr: Peak learning rate of Adam.

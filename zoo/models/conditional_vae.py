@@ -49,7 +49,7 @@ class ConditionalVAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
@@ -106,7 +106,7 @@ class ConditionalVAE(Autoencoder):
             lr,
             lr_schedule,
             lr_warmup_steps,
-            condition=len(labels),
+            decoder_inputs=latent_dim + len(labels),
         )
         self.save_hyperparameters()
         check_at_least(0, kl_warmup_steps=kl_warmup_steps)

@@ -56,7 +56,7 @@ class DBVAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         c1: Weight of the classification in the loss.
         debias: Whether training draws rare images more often; else each once an epoch.
         alpha: What smooths the histograms: the smaller, the stronger the debiasing.

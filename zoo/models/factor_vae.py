@@ -45,7 +45,7 @@ class FactorVAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         gamma: Weight of the total correlation; 0 is the evidence lower bound.
         discriminator: Widths of the discriminator's hidden layers.
         lr: Peak learning rate of Adam.

@@ -42,7 +42,7 @@ class FlowVAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         steps: Number of autoregressive steps, T.
         flow_hidden: Widths of the hidden layers of each step's masked network.
         context: Numbers of h, which the encoder gives besides mu and sigma.

@@ -42,7 +42,7 @@ class IWAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         k: Importance samples per image in training; with 1 the loss is the negative ELBO.
         dreg: Train the encoder by the doubly reparameterised gradient.
         lr: Peak learning rate of Adam.

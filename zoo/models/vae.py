@@ -39,7 +39,7 @@ class VAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         beta: Weight of the rate in the loss; 1 is the evidence lower bound.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to `beta`
             (Bowman et al. 2016).

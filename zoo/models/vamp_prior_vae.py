@@ -38,7 +38,7 @@ class VampPriorVAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         pseudo_inputs: Number of components of the prior, K.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
         lr: Peak learning rate of Adam.

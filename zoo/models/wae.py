@@ -39,7 +39,7 @@ class WAE(Autoencoder):
         network: `mlp`, or `conv` for strided convolutions.
         hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers (`mlp` only).
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         weight: Weight lambda of the discrepancy, in nats.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.

@@ -18,6 +18,28 @@ def check_stages(x_shape: Sequence[int], channels: Sequence[int]) -> None:
         )
 
 
+class ResidualConv(nn.Module):
+    """Residual block: h + W_2 f(W_1 f(h)), with a 3x3 and a 1x1 convolution.
+
+    Args:
+        channels: Of input and output, (B, channels, H, W).
+        activation: The non-linearity f.
+    """
+
+    def __init__(self, channels: int, activation: Activation = "relu") -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            ACTIVATIONS[activation](),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        update: Tensor = self.residual(h)
+        return h + update
+
+
 class ConvEncoder(nn.Sequential):
     """Strided convolutions, then a linear map: (B, C, H, W) to (B, outputs).
 
@@ -26,6 +48,7 @@ class ConvEncoder(nn.Sequential):
         channels: Channels of each stage; every stage halves height and width.
         outputs: Number of output features.
         activation: Non-linearity after each stage.
+        residual_blocks: Residual blocks behind the last stage.
     """
 
     def __init__(
@@ -34,6 +57,7 @@ class ConvEncoder(nn.Sequential):
         channels: Sequence[int],
         outputs: int,
         activation: Activation = "relu",
+        residual_blocks: int = 0,
     ) -> None:
         check_stages(x_shape, channels)
         layers: list[nn.Module] = []
@@ -46,7 +70,10 @@ class ConvEncoder(nn.Sequential):
             width = features
         factor = 2 ** len(channels)
         area = (x_shape[1] // factor) * (x_shape[2] // factor)
-        super().__init__(*layers, nn.Flatten(), nn.Linear(width * area, outputs))
+        blocks = [ResidualConv(width, activation) for _ in range(residual_blocks)]
+        super().__init__(
+            *layers[:-1], *blocks, layers[-1], nn.Flatten(), nn.Linear(width * area, outputs)
+        )
 
 
 class ConvDecoder(nn.Module):
@@ -57,6 +84,7 @@ class ConvDecoder(nn.Module):
         channels: Channels of each stage, deepest last as in the encoder; they are used in reverse.
         x_shape: Shape of the output image, (C, H, W).
         activation: Non-linearity before each stage.
+        residual_blocks: Residual blocks before the first stage.
     """
 
     def __init__(
@@ -65,14 +93,15 @@ class ConvDecoder(nn.Module):
         channels: Sequence[int],
         x_shape: Sequence[int],
         activation: Activation = "relu",
+        residual_blocks: int = 0,
     ) -> None:
         super().__init__()
         check_stages(x_shape, channels)
         factor = 2 ** len(channels)
         self.grid = (channels[-1], x_shape[1] // factor, x_shape[2] // factor)
         self.linear = nn.Linear(inputs, self.grid[0] * self.grid[1] * self.grid[2])
-        layers: list[nn.Module] = []
         width = channels[-1]
+        layers: list[nn.Module] = [ResidualConv(width, activation) for _ in range(residual_blocks)]
         for features in [*reversed(channels[:-1]), x_shape[0]]:
             layers += [
                 ACTIVATIONS[activation](),

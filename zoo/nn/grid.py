@@ -2,30 +2,9 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from zoo.nn.conv import check_stages
-
-
-class ResidualConv(nn.Module):
-    """Residual block: h + W_2 relu(W_1 relu(h)), with a 3x3 and a 1x1 convolution.
-
-    Args:
-        channels: Of input and output, (B, channels, H, W).
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.residual = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 1),
-        )
-
-    def forward(self, h: Tensor) -> Tensor:
-        update: Tensor = self.residual(h)
-        return h + update
+from zoo.nn.conv import ResidualConv, check_stages
 
 
 def grid_encoder(

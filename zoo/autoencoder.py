@@ -9,7 +9,7 @@ with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its cod
 """
 
 from abc import ABC
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -50,6 +50,19 @@ class Autoencoder(LatentVariableModel, ABC):
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
         decoder_inputs: Numbers that the decoder takes; by default the code itself, D.
     """
+
+    tags: ClassVar[tuple[str, ...]] = (
+        "variational-autoencoder",
+        "latent-variable-model",
+        "generative-model",
+    )
+    limits: ClassVar[str] = (
+        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
+    )
+    lacks: Mapping[str, str] = {
+        "log_prob": "log p(x) is an integral over z that has no closed form; "
+        "zoo.log_likelihood(model, x) gives a bound and its standard error."
+    }
 
     noiseless: ClassVar[bool] = False
     """Whether an image is a function of its code, so that `sample` gives means of p(x | z)."""
@@ -114,7 +127,10 @@ class Autoencoder(LatentVariableModel, ABC):
         """Draw n images: z ~ p(z), and x ~ p(x | z) or its mean, in [0, 1]; (n, C, H, W)."""
         if "sample" in self.lacks:
             self._lacks("sample")
-        p = self.likelihood(self.prior().sample((n,)))
+        model = self
+        if self.conditions:  # each is as likely as the others
+            model = self.given(torch.randint(len(self.conditions), (n,), device=self.device))
+        p = model.likelihood(model.prior().sample((n,)))
         return (p.mean if self.noiseless else p.sample()).clamp(0, 1)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -132,10 +148,19 @@ class Autoencoder(LatentVariableModel, ABC):
             return weight
         return weight * min(1.0, (self.global_step + 1) / steps)
 
-    def adam(self, parameters: Iterable[nn.Parameter] | None = None) -> OptimizerLRScheduler:
-        """Adam with this model's schedule; by default on all parameters."""
+    def terms(self, loss: Tensor, distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
+        """What `loss` returns: means over a batch, of the loss and the terms of the bound, (B,)."""
+        return {
+            "loss": loss.mean(),
+            "elbo": -(distortion + rate).mean(),
+            "rate": rate.mean(),
+            "distortion": distortion.mean(),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam with this model's schedule, on all that is trained by gradients."""
         return adam(
-            self.parameters() if parameters is None else parameters,
+            (p for p in self.parameters() if p.requires_grad),
             self.lr,
             self.lr_schedule,
             self.lr_warmup_steps,

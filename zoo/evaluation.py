@@ -240,7 +240,8 @@ def _bounds(
     def measured(batch: Batch) -> dict[str, Tensor]:
         """Terms in nats, and the squares of their Monte Carlo errors."""
         x, fixed = model.inputs(batch), model.conditioned(batch)
-        draws = torch.stack([torch.stack(elbo(fixed, x)) for _ in range(DRAWS)]).double()
+        q = fixed.posterior(x)
+        draws = torch.stack([torch.stack(elbo(fixed, x, q)) for _ in range(DRAWS)]).double()
         terms = {"elbo": -draws.sum(1), "distortion": draws[:, 0], "rate": draws[:, 1]}
         columns = {name: term.mean(0) for name, term in terms.items()}  # from (DRAWS, B)
         noise = {f"noise.{name}": term.var(0) / DRAWS for name, term in terms.items()}

@@ -132,7 +132,7 @@ def _path(
     def density(beta: float) -> Density:
         def log_f(z: Tensor) -> Tensor:
             log_start = first.log_prob(z).double()
-            return log_start + beta * (log_joint(model, x, z) - log_start)
+            return log_start + beta * (log_joint(model, x, z).double() - log_start)
 
         return log_f
 

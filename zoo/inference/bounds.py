@@ -34,7 +34,7 @@ class Bound(NamedTuple):
 
 
 def log_joint(model: Inferable, x: Tensor, z: Tensor) -> Tensor:
-    """Log p(x, z) in nats for C codes of each datum, (C, B) float64.
+    """Log p(x, z) in nats for C codes of each datum, (C, B).
 
     Args:
         model: Model with `prior` and `likelihood`.
@@ -43,7 +43,7 @@ def log_joint(model: Inferable, x: Tensor, z: Tensor) -> Tensor:
     """
     copies = x.expand(len(z), *x.shape).flatten(0, 1)  # (C B, ...)
     log_likelihood = model.likelihood(z.flatten(0, 1)).log_prob(copies)  # (C B,)
-    return log_likelihood.reshape(len(z), len(x)).double() + model.prior().log_prob(z).double()
+    return log_likelihood.reshape(len(z), len(x)) + model.prior().log_prob(z)
 
 
 def log_mean(log_w: Tensor) -> Bound:
@@ -114,7 +114,7 @@ def importance_weighted_bound(
     log_sum_squares = log_sum.clone()  # log sum_i w_i^2
     for start in range(0, samples, step):
         z = q.sample((min(step, samples - start),))  # (n, B, *latent_shape)
-        log_w = log_joint(model, x, z) - q.log_prob(z).double()  # (n, B)
+        log_w = log_joint(model, x, z).double() - q.log_prob(z).double()  # (n, B)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))
     return _log_mean(log_sum, log_sum_squares, samples)

@@ -153,7 +153,7 @@ def hmc(
     check_at_least(1, draws=draws, chains=chains, warmup=warmup, leapfrog_steps=leapfrog_steps)
 
     def density(z: Tensor) -> Tensor:
-        return log_joint(model, x, z)
+        return log_joint(model, x, z).double()
 
     with torch.no_grad():
         q = model.posterior(x)

@@ -63,7 +63,7 @@ def refine(
             mu, sigma = mean + scale * shift, scale * log_ratio.exp()
             z = mu + sigma * noise
             q = gaussian(mu.detach(), sigma.detach(), len(start.event_shape))
-            bound = (log_joint(model, x, z) - q.log_prob(z).double()).mean(0)  # (B,)
+            bound = (log_joint(model, x, z).double() - q.log_prob(z).double()).mean(0)  # (B,)
             # Each datum has its own parameters, so the sum over data is B problems at once.
             gradients = torch.autograd.grad(-bound.sum(), [shift, log_ratio])
         shift.grad, log_ratio.grad = gradients

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -162,6 +161,3 @@ class AE(Autoencoder):
         codes = torch.cat([self.code(to_device(batch)["image"]) for batch in loader])
         gathered = torch.as_tensor(self.all_gather(codes))
         self.code_prior.fit(gathered.reshape(-1, codes.shape[1]))
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam(p for p in self.parameters() if p.requires_grad)

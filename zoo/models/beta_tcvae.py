@@ -9,10 +9,8 @@ $$\mathcal L = \mathbb E[\log p(x \mid z)] - I_q(z; x)
   - \sum_j \mathrm{KL}(q(z_j) \,\|\, p(z_j)).$$
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
@@ -51,13 +49,6 @@ class BetaTCVAE(Autoencoder):
         "latent-variable-model",
         "generative-model",
     )
-    limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
-    )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     def __init__(
         self,
@@ -123,17 +114,10 @@ class BetaTCVAE(Autoencoder):
         terms = rate_terms(q, prior, z, log_w)
         correlation = terms.total_correlation  # (B,)
         loss = distortion + rate + (self.beta - 1) * correlation
-        return {
-            "loss": loss.mean(),
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
+        return self.terms(loss, distortion, rate) | {
             "mutual_information": terms.mutual_information.mean(),
             "total_correlation": correlation.mean(),
         }
 
     def on_train_start(self) -> None:
         self.data_size = examples(self.trainer.train_dataloader)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()

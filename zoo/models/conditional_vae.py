@@ -18,7 +18,6 @@ from copy import copy
 from typing import ClassVar, Self
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
@@ -60,7 +59,6 @@ class ConditionalVAE(Autoencoder):
         "A conditional variational autoencoder (Sohn, Lee & Yan 2015, "
         "https://papers.nips.cc/paper/5775)"
     )
-    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
     limits: ClassVar = (
         "Likelihoods are of images given their labels, so they say more for a model than those of "
         "images alone. Samples are drawn pixel by pixel given the code, so edges are rough; "
@@ -156,14 +154,6 @@ class ConditionalVAE(Autoencoder):
         output = self.decoder(torch.cat([z, one_hot.to(z)], 1))  # (B, C, H, W)
         return image_likelihood(output, self.log_scale)
 
-    @torch.no_grad()
-    def sample(self, n: int) -> Tensor:
-        """Draw n images from p(x | y), or from p(x) where no label is given; (n, C, H, W)."""
-        if self.y is None:
-            y = torch.randint(len(self.labels), (n,), device=self.device)
-            return self.given(y).sample(n)
-        return super().sample(n)
-
     def encode(self, x: Tensor) -> Tensor:
         """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
         check_images(x, self.x_shape)
@@ -176,12 +166,7 @@ class ConditionalVAE(Autoencoder):
         distortion = -model.likelihood(q.rsample()).log_prob(x)  # (B,)
         rate = kl_divergence(q, self.prior())  # (B,)
         loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
-        return {
-            "loss": loss.mean(),
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
-        }
+        return self.terms(loss, distortion, rate)
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
         """Style transfer: a row an image, itself and then its code decoded given every label."""
@@ -206,6 +191,3 @@ class ConditionalVAE(Autoencoder):
                 "label for all, or one each."
             )
         return self.y.repeat(rounds)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()

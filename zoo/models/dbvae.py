@@ -19,11 +19,9 @@ The paper's images with y = 0 are no faces, and have no reconstruction in its lo
 the same kind as the others, so the bound is on all images.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -77,10 +75,6 @@ class DBVAE(Autoencoder):
         "wrong more often for some, it leaves as they are. Samples are of the data as it was "
         "drawn, where rare images are more frequent than they are."
     )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     shows: ClassVar = {
         "examples.png": "Of the first test images that have the attribute, above those that "
@@ -254,6 +248,3 @@ class DBVAE(Autoencoder):
         weights = torch.ones(len(table), dtype=torch.float64, device=self.device)
         weights[there] = resampling_weights(table[there, 1:], self.alpha, self.bins)
         return weights.cpu()
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()

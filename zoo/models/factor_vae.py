@@ -15,11 +15,9 @@ Both learn at each step: the encoder's loss sees a discriminator that is frozen,
 discriminator's loss codes that are.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 from torch.nn.functional import softplus
@@ -60,13 +58,6 @@ class FactorVAE(Autoencoder):
         "latent-variable-model",
         "generative-model",
     )
-    limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
-    )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     def __init__(
         self,
@@ -133,18 +124,11 @@ class FactorVAE(Autoencoder):
         real = self.discriminator(joint).squeeze(-1)
         shuffled = self.discriminator(_shuffled(other)).squeeze(-1)
         telling = softplus(-real).mean() + softplus(shuffled).mean()
-        loss = distortion + rate + self.gamma * correlation
-        return {
-            "loss": loss.mean() + 0.5 * telling,
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
+        loss = distortion + rate + self.gamma * correlation + 0.5 * telling
+        return self.terms(loss, distortion, rate) | {
             "total_correlation": correlation.mean(),
             "discriminator_loss": 0.5 * telling,
         }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()
 
 
 def _shuffled(z: Tensor) -> Tensor:

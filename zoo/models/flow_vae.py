@@ -13,11 +13,9 @@ $$\log q(z_T \mid x) = \log q(z_0 \mid x) - \sum_{t=1}^T \sum_i \log s_{t,i}.$$
 The steps are zuko's. The density of any other z takes D passes a step.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from zuko.flows import MaskedAutoregressiveTransform
@@ -56,14 +54,6 @@ class FlowVAE(Autoencoder):
         "A variational autoencoder with an inverse autoregressive flow posterior (Kingma et al. "
         "2016, https://arxiv.org/abs/1606.04934)"
     )
-    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
-    limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
-    )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     def __init__(
         self,
@@ -137,12 +127,4 @@ class FlowVAE(Autoencoder):
         distortion = -self.likelihood(z).log_prob(x)  # (B,)
         rate = divergence(q, self.prior(), z)  # (B,)
         loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
-        return {
-            "loss": loss.mean(),
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
-        }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()
+        return self.terms(loss, distortion, rate)

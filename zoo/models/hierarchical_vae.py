@@ -22,11 +22,10 @@ The code of this model is the vector of all $\epsilon_l$, the top layer first. I
 its posterior is Gaussian only layer by layer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
@@ -62,14 +61,6 @@ class HierarchicalVAE(Autoencoder):
         "A hierarchical variational autoencoder (Sonderby et al. 2016, "
         "https://arxiv.org/abs/1602.02282)"
     )
-    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
-    limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
-    )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     def __init__(
         self,
@@ -138,16 +129,8 @@ class HierarchicalVAE(Autoencoder):
         rate = rates.sum(0)
         loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
         top = len(rates)
-        return {
-            "loss": loss.mean(),
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
-            **{f"rate_{top - i}": layer for i, layer in enumerate(rates.mean(1))},
-        }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()
+        of_layers = {f"rate_{top - i}": layer for i, layer in enumerate(rates.mean(1))}
+        return self.terms(loss, distortion, rate) | of_layers
 
     def _image(self, foot: Tensor) -> Distribution:
         """p(x | z) from the state at the foot of the ladder, (B, W)."""

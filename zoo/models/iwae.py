@@ -16,10 +16,8 @@ $$\nabla_\phi \mathcal L_k = \mathbb E \Big[\sum_i \tilde w_i^2 \,
 """
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -27,6 +25,7 @@ from zoo.autoencoder import Autoencoder, Likelihood, Network
 from zoo.base import Batch
 from zoo.checks import check_at_least, check_images
 from zoo.distributions import diagonal_gaussian, standard_gaussian
+from zoo.inference.bounds import log_joint
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule
 
@@ -53,15 +52,10 @@ class IWAE(Autoencoder):
     about: ClassVar = (
         "An importance-weighted autoencoder (Burda et al. 2016, https://arxiv.org/abs/1509.00519)"
     )
-    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
     limits: ClassVar = (
         "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
         " q(z | x) is a proposal and wider than the best single Gaussian: a VAE's ELBO is better."
     )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of an IWAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     def __init__(
         self,
@@ -111,12 +105,12 @@ class IWAE(Autoencoder):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative k-sample bound, in nats per image; the ELBO of the same draws beside it."""
         x = batch["image"]
-        q = self.posterior(x)
-        z = q.rsample((self.k,))  # (k, B, D)
+        code = self.code(x)
+        z = diagonal_gaussian(code).rsample((self.k,))  # (k, B, D)
         doubly = self.dreg and z.requires_grad
-        if doubly:  # log q(z | x) depends on the encoder through z alone
-            q = diagonal_gaussian(self.code(x).detach())
-        log_w = self._log_joint(x, z) - q.log_prob(z)  # (k, B)
+        # with DReG, log q(z | x) depends on the encoder through z alone
+        q = diagonal_gaussian(code.detach() if doubly else code)
+        log_w = log_joint(self, x, z) - q.log_prob(z)  # (k, B)
         bound = log_w.logsumexp(0) - math.log(self.k)  # (B,)
         loss = -bound
         if doubly:
@@ -129,12 +123,3 @@ class IWAE(Autoencoder):
             "bound": bound.mean(),
             "elbo": log_w.mean(),
         }
-
-    def _log_joint(self, x: Tensor, z: Tensor) -> Tensor:
-        """Log p(x, z) of every z (k, B, D) with its x (B, C, H, W): (k, B)."""
-        copies = x.expand(len(z), *x.shape).flatten(0, 1)
-        log_p = self.likelihood(z.flatten(0, 1)).log_prob(copies)
-        return log_p.reshape(z.shape[:2]) + self.prior().log_prob(z)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()

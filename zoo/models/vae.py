@@ -13,10 +13,8 @@ $$\log p(x) \ge
 never weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
@@ -51,14 +49,6 @@ class VAE(Autoencoder):
     about: ClassVar = (
         "A variational autoencoder (Kingma & Welling 2014, https://arxiv.org/abs/1312.6114)"
     )
-    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
-    limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
-    )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
 
     def __init__(
         self,
@@ -113,12 +103,4 @@ class VAE(Autoencoder):
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)
         rate = kl_divergence(q, self.prior())  # (B,)
         loss = distortion + self.annealed(self.beta, self.kl_warmup_steps) * rate
-        return {
-            "loss": loss.mean(),
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
-        }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()
+        return self.terms(loss, distortion, rate)

@@ -10,11 +10,9 @@ and moves with the encoder. The rate has no closed form and is taken at the draw
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -50,14 +48,6 @@ class VampPriorVAE(Autoencoder):
         "A variational autoencoder with a VampPrior (Tomczak & Welling 2018, "
         "https://arxiv.org/abs/1705.07120)"
     )
-    tags: ClassVar = ("variational-autoencoder", "latent-variable-model", "generative-model")
-    limits: ClassVar = (
-        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
-    )
-    lacks: Mapping[str, str] = {
-        "log_prob": "log p(x) of a VAE is an integral over z that has no closed form; "
-        "zoo.log_likelihood(model, x) gives a bound and its standard error."
-    }
     shows: ClassVar = {"parameters.png": "The first 64 of the pseudo-inputs."}
 
     def __init__(
@@ -116,19 +106,11 @@ class VampPriorVAE(Autoencoder):
         distortion = -self.likelihood(z).log_prob(x)  # (B,)
         rate = divergence(q, self.prior(), z)  # (B,)
         loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
-        return {
-            "loss": loss.mean(),
-            "elbo": -(distortion + rate).mean(),
-            "rate": rate.mean(),
-            "distortion": distortion.mean(),
-        }
+        return self.terms(loss, distortion, rate)
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
         """The pseudo-inputs."""
         return {"parameters.png": self.pseudo_inputs[:64].sigmoid()}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()
 
 
 class GaussianMixture(Distribution):

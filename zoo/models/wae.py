@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -116,9 +115,6 @@ class WAE(Autoencoder):
             "distortion": distortion.mean(),
             "discrepancy": discrepancy,
         }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return self.adam()
 
 
 def squared_discrepancy(a: Tensor, b: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from datamodules import FakeImages
 from zoo import fit
 from zoo.callbacks import LogActiveUnits, SampleGrid, SaveLast, SeedEpoch
 from zoo.models import VAE
-from zoo.pretrained import export, load_training_checkpoint
+from zoo.pretrained import check_golden, export, load_training_checkpoint
 
 
 def small(**arguments):
@@ -282,6 +282,33 @@ def test_export_keeps_the_averaged_weights_and_the_recipe(uninterrupted, tmp_pat
         "recipe.yaml",
         "samples.png",
     }
+
+
+def test_export_in_half_precision_stores_the_nearest_numbers_in_half_the_space(
+    uninterrupted, tmp_path
+):
+    cli, folder, _ = uninterrupted
+    ckpt = folder / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    export(ckpt, tmp_path / "whole")
+    export(ckpt, tmp_path / "half", half=True)
+    stored = {
+        name: (tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")
+    }
+    numbers = weights(cli.model)
+    assert stored["whole"] - stored["half"] == pytest.approx(2 * len(numbers), abs=16)
+    model = zoo.from_pretrained(str(tmp_path / "half"))
+    assert torch.equal(weights(model), numbers.half().float())
+    assert not torch.equal(weights(model), numbers)
+    check_golden(model, tmp_path / "half")
+    assert torch.equal(weights(cli.model), numbers)
+
+
+def test_half_precision_refuses_a_weight_that_it_cannot_hold(tmp_path):
+    model = small()
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = 1e5
+    with pytest.raises(zoo.ZooError, match=r"beyond 65,504; store the model in full"):
+        model.save_pretrained(tmp_path / "half", half=True)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign"])

@@ -332,7 +332,9 @@ class LatentVariableModel(LightningModule, ABC):
         model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path, license: str = "apache-2.0") -> None:
+    def save_pretrained(
+        self, folder: str | Path, license: str = "apache-2.0", half: bool = False
+    ) -> None:
         """Write this model as a checkpoint folder: configuration, weights, golden outputs.
 
         Other files in the folder stay as they are.
@@ -340,13 +342,16 @@ class LatentVariableModel(LightningModule, ABC):
         Args:
             folder: Where to; made if it is not there.
             license: Licence of the weights, an SPDX identifier in lower case.
+            half: Round float32 weights to float16, which takes half the space; they are float32
+                again when they are loaded. This model keeps its own.
 
         Raises:
-            ZooError: if the folder cannot be written to.
+            ZooError: if the folder cannot be written to, or a weight is too large for float16.
         """
         folder = Path(folder).expanduser()
-        checkpoint.write_weights(self, folder / checkpoint.WEIGHTS)
-        checkpoint.write_tensors(self.golden_outputs(), folder / checkpoint.GOLDEN)
+        stored = checkpoint.rounded(self) if half else self
+        checkpoint.write_weights(stored, folder / checkpoint.WEIGHTS, half)
+        checkpoint.write_tensors(stored.golden_outputs(), folder / checkpoint.GOLDEN)
         for name, text in self.assets.items():
             checkpoint.write_text(folder / name, text)
         checkpoint.write_config(

@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -384,8 +385,38 @@ def write_config(folder: Path, config: Config) -> None:
     write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})
 
 
-def write_weights(model: "nn.Module", path: Path) -> None:
+def rounded(model: M) -> M:
+    """Copy a module, each float32 number rounded to the nearest that float16 has.
+
+    Raises:
+        ZooError: if some are beyond what float16 can hold, 65,504.
+    """
+    copied = _cast(_cast(model, "float32", "float16"), "float16", "float32")
+    whole = model.state_dict()
+    for name, tensor in copied.state_dict().items():
+        if (tensor.isinf() & whole[name].isfinite()).any():
+            raise ZooError(f"{name} has numbers beyond 65,504; store the model in full precision.")
+    return copied
+
+
+def _cast(model: M, old: str, new: str) -> M:
+    """Copy a module, its numbers of one type as another."""
+    import torch
+
+    copied = deepcopy(model)
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        if tensor.dtype == getattr(torch, old):
+            tensor.data = tensor.data.to(getattr(torch, new))
+    return copied
+
+
+def write_weights(model: "nn.Module", path: Path, half: bool = False) -> None:
     """Write a module's weights as safetensors; tied weights are stored once.
+
+    Args:
+        model: The module.
+        path: The weights file.
+        half: Store float32 numbers as float16, which takes half the space.
 
     Raises:
         ZooError: if some are not finite, or the file cannot be written.
@@ -394,6 +425,8 @@ def write_weights(model: "nn.Module", path: Path) -> None:
     from safetensors.torch import save_model
 
     _check_finite(model, "the model has")
+    if half:
+        model = _cast(model, "float32", "float16")
 
     def write(part: Path) -> None:
         try:

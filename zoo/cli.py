@@ -173,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("export", help="turn a training checkpoint into a model folder")
     command.add_argument("ckpt", type=Path)
     command.add_argument("folder", type=Path)
+    command.add_argument("--half", action="store_true", help="store the weights in 16 bits each")
 
     command = commands.add_parser("pull", help="download a model from the Hugging Face Hub")
     command.add_argument("model", nargs="?", help="organisation/name, or a model of the zoo")
@@ -629,7 +630,7 @@ def _export(args: argparse.Namespace) -> None:
     from zoo.cards import refresh
     from zoo.pretrained import export
 
-    export(args.ckpt, args.folder)
+    export(args.ckpt, args.folder, half=args.half)
     refresh(args.folder)
     print(f'{args.folder}: load it with zoo.from_pretrained("{args.folder}")')
 

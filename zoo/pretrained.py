@@ -161,19 +161,24 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     return model.eval()
 
 
-def export(ckpt: Path, folder: Path, license: str = "apache-2.0") -> LatentVariableModel:
+def export(
+    ckpt: Path, folder: Path, license: str = "apache-2.0", half: bool = False
+) -> LatentVariableModel:
     """Turn a training checkpoint into a checkpoint folder, with the resolved recipe and samples.
 
     Args:
         ckpt: Path of the `.ckpt` file.
         folder: Where to.
         license: Licence of the weights, an SPDX identifier in lower case.
+        half: Round float32 weights to float16, which takes half the space.
 
     Returns:
         The exported model.
     """
     model = load_training_checkpoint(ckpt)
-    model.save_pretrained(folder, license=license)
+    if half:
+        model = checkpoint.rounded(model)
+    model.save_pretrained(folder, license=license, half=half)
     recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
     if recipe.is_file():
         checkpoint.write_text(folder / checkpoint.RECIPE, _published(recipe))

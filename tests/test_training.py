@@ -124,6 +124,20 @@ def test_bf16_mixed_ends_near_float32(tmp_path):
     assert ends["bf16-mixed"] == pytest.approx(ends["32-true"], abs=0.5)
 
 
+def test_gradients_are_clipped_in_mixed_precision(tmp_path):
+    moved = []
+    for clip in (None, 1e-12):  # Adam moves far less when gradients are small beside its epsilon
+        torch.manual_seed(0)
+        model = small()
+        before = weights(model).clone()
+        run = trainer(
+            tmp_path, precision="bf16-mixed", gradient_clip_val=clip, callbacks=[SeedEpoch(0)]
+        )
+        run.fit(model, data())
+        moved.append((weights(model) - before).abs().max())
+    assert moved[1] < 0.01 * moved[0]
+
+
 def test_loss_falls_on_eight_images():
     model = small(lr=1e-2, hidden=(64,))
     module = data(binarization="static")

@@ -362,8 +362,8 @@ def _cell(text: str) -> str:
 
 def models_table() -> str:
     """README's table of models, from the cards of the shipped checkpoints."""
-    rows = ["| name | family | data | latent | parameters | NLL (nats) | of one | ELBO |"]
-    rows += ["|---|---|---|---|---|---|---|---|"]
+    rows = ["| name | family | data | latent | parameters | NLL (nats) | of one | ELBO | Fréchet |"]
+    rows += ["|---|---|---|---|---|---|---|---|---|"]
     for name in catalog.list_models():
         d = catalog.describe(name)
         values = {m["name"]: m["value"] for m in d.metrics}
@@ -371,6 +371,7 @@ def models_table() -> str:
         rows.append(
             f"| [`{name}`](hub_cards/{name}/README.md) | {d.family} | {d.data} | "
             f"{' x '.join(map(str, d.latent_shape)) or 1} | {d.parameters:,} | "
-            f"{values.get('nll', '')} | {units.get('nll', '')} | {values.get('elbo', '')} |"
+            f"{values.get('nll', '')} | {units.get('nll', '')} | {values.get('elbo', '')} | "
+            f"{values.get('frechet_distance', '')} |"
         )
     return "\n".join(rows)

@@ -40,6 +40,9 @@ def adam(
         )
 
     optimizer = Adam(parameters, lr=lr, betas=betas, fused=True)
+    # With it Lightning refuses to clip gradients in mixed precision, as the fused kernel would
+    # unscale them after that; a scaler then does it before.
+    optimizer._step_supports_amp_scaling = False
     if schedule == "constant" and warmup_steps == 0:
         return {"optimizer": optimizer}  # a scheduler that does nothing costs time at every step
 

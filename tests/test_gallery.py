@@ -8,8 +8,8 @@ from PIL import Image
 from datamodules import FakeImages, IceCream
 from zoo import cards, checkpoint, gallery
 from zoo.checkpoint import write_text
-from zoo.gallery import draw
-from zoo.models import AE, HMM, VAE
+from zoo.gallery import draw, draw_samples
+from zoo.models import AE, HMM, VAE, WAE
 from zoo.plots import grid, heatmap
 
 
@@ -34,10 +34,29 @@ def test_draw_pairs_each_image_with_its_own_reconstruction(tmp_path):
     torch.testing.assert_close(shown[::scale, ::scale], expected, atol=1 / 255, rtol=0)
     assert {path.name for path in tmp_path.iterdir()} == {
         "samples.png",
+        "means.png",
         "reconstructions.png",
         "interpolations.png",
         "traversals.png",
     }
+
+
+def test_means_are_those_that_the_samples_are_drawn_about(tmp_path):
+    torch.manual_seed(0)
+    model = VAE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()
+    for parameter in model.decoder.parameters():
+        parameter.data.mul_(30)  # means near 0 and 1, from which few draws differ
+    draw_samples(model, tmp_path)
+    samples, means = (pixels(tmp_path / name) / 255 for name in ("samples.png", "means.png"))
+    assert not torch.equal(samples, means)
+    assert (samples - means).abs().mean() < 0.5 * (samples - means.flip(0)).abs().mean()
+
+
+def test_there_are_no_means_where_samples_have_no_noise(tmp_path):
+    torch.manual_seed(0)
+    model = WAE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()
+    draw_samples(model, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.png"}
 
 
 def test_draw_maps_codes_of_labelled_images(tmp_path, monkeypatch):

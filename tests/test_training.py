@@ -295,6 +295,7 @@ def test_export_keeps_the_averaged_weights_and_the_recipe(uninterrupted, tmp_pat
         "golden.safetensors",
         "recipe.yaml",
         "samples.png",
+        "means.png",
     }
 
 

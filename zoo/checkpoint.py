@@ -39,6 +39,7 @@ GOLDEN = "golden.safetensors"
 METRICS = "metrics.json"
 RECIPE = "recipe.yaml"
 SAMPLES = "samples.png"
+MEANS = "means.png"
 SAMPLE_TEXTS = "samples.txt"
 CARD = "README.md"
 EXHIBITS = ("parameters.png", "parameters.txt", "examples.png", "examples.txt")
@@ -46,6 +47,7 @@ EXHIBITS = ("parameters.png", "parameters.txt", "examples.png", "examples.txt")
 
 GALLERY = (
     SAMPLES,
+    MEANS,
     SAMPLE_TEXTS,
     "reconstructions.png",
     "interpolations.png",

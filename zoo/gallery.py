@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.base import Batch, LatentVariableModel
-from zoo.checkpoint import SAMPLE_TEXTS, SAMPLES, write_text
+from zoo.checkpoint import MEANS, SAMPLE_TEXTS, SAMPLES, write_text
 from zoo.evaluation import part
 from zoo.latent import Method, encoded, interpolate, latent_map, traverse
 from zoo.plots import save_grid, scatter
@@ -26,20 +26,29 @@ METHODS: dict[Method, str] = {"pca": "Principal components", "tsne": "t-SNE", "u
 def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> None:
     """Write `samples.png`, or `samples.txt` of other things than images, if the model draws any.
 
+    Beside samples whose pixels have noise stand `means.png`: the means of p(x | z) for their codes.
+
     Args:
         model: The model.
         folder: Where to.
         seed: Of the draw.
     """
-    if "sample" not in model.verbs():
+    verbs = {*model.verbs()}
+    if "sample" not in verbs:
         return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if model.datum == "image":
-            fixed, n, columns = in_rows(model, 64)
-            save_grid(fixed.sample(n), folder / SAMPLES, columns)
-        else:
+        if model.datum != "image":
             _write_lines(model.texts(16), folder / SAMPLE_TEXTS)
+            return
+        fixed, n, columns = in_rows(model, 64)
+        x = fixed.sample(n)
+        save_grid(x, folder / SAMPLES, columns)
+        if {"prior", "decode"} <= verbs and model.latent_shape:
+            torch.manual_seed(seed)
+            means = fixed.decode(fixed.prior().sample((n,)))
+            if not torch.equal(means, x):
+                save_grid(means, folder / MEANS, columns)
 
 
 def in_rows(model: LatentVariableModel, n: int) -> tuple[LatentVariableModel, int, int | None]:

@@ -300,7 +300,8 @@ def test_a_checkpoint_says_how_it_is_used(stars, tmp_path, capsys):
     batch = next(iter(module.test_dataloader()))
     draw(model, folder, [batch])
     names = {path.name for path in folder.glob("*.png")}
-    assert names == {"samples.png", "reconstructions.png", "traversals.png", "examples.png"}
+    pictures = ("samples", "means", "reconstructions", "traversals", "examples")
+    assert names == {f"{name}.png" for name in pictures}
     cards.write_card(folder)
     assert all(check.passed for check in verify(str(folder)))
     text = (folder / "README.md").read_text()

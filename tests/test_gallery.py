@@ -5,12 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import FakeImages, IceCream
+import zoo
+from datamodules import FakeFaces, FakeImages, IceCream
 from zoo import cards, checkpoint, gallery
 from zoo.checkpoint import write_text
 from zoo.gallery import draw, draw_samples
+from zoo.latent import move
 from zoo.models import AE, HMM, VAE, WAE
-from zoo.plots import grid, heatmap
+from zoo.plots import grid, heatmap, save_grid
 
 
 def pixels(path):
@@ -57,6 +59,23 @@ def test_there_are_no_means_where_samples_have_no_noise(tmp_path):
     model = WAE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()
     draw_samples(model, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"samples.png"}
+
+
+def test_directions_are_a_row_for_each_image_under_each_attribute(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = AE(x_shape=(3, 16, 16), latent_dim=3, hidden=(16,)).eval()
+    data = FakeFaces(size=16, n=300, batch_size=64)
+    monkeypatch.setitem(gallery.DIRECTIONS, "FakeFaces", ("Smiling", "Eyeglasses"))
+    monkeypatch.setitem(gallery.BALANCED, "FakeFaces", ())
+    x = torch.rand(2, 3, 16, 16)
+    gallery.draw_directions(model, data, x, tmp_path / "directions.png")
+    glasses = zoo.direction(model, data, "Eyeglasses")
+    rows = [move(model, one, glasses, [-3, -2, -1, 0, 1, 2, 3]) for one in x]
+    save_grid(torch.cat(rows).detach(), tmp_path / "expected.png", 7)
+    shown, expected = pixels(tmp_path / "directions.png"), pixels(tmp_path / "expected.png")
+    assert shown.shape[1] == expected.shape[1]
+    below = (shown.shape[0] - 1) // 2  # the second attribute's rows
+    torch.testing.assert_close(shown[-below:], expected[-below:], atol=1, rtol=0)
 
 
 def test_draw_maps_codes_of_labelled_images(tmp_path, monkeypatch):

@@ -72,6 +72,9 @@ _DATA = {
 }
 
 
+DIRECTIONS = {"CelebA": ("Smiling", "Eyeglasses", "Black_Hair")}
+"""By data set, attributes along whose directions a card moves test data."""
+
 _SHOWN = {  # by file: title and caption; the captions of the others are the family's
     "samples.png": ("Samples", "64 uncurated draws from p(x), seed 0."),
     "means.png": ("Samples", "The means of p(x | z) for the same codes: `zoo sample --mean`."),
@@ -88,6 +91,12 @@ _SHOWN = {  # by file: title and caption; the captions of the others are the fam
         "Traversals",
         "One latent dimension a row, from -3 to 3, of the code of the first test image: the "
         "dimensions whose codes vary most.",
+    ),
+    "directions.png": (
+        "Directions",
+        "The first images of the test set, moved against and along the direction of "
+        f"{', then of '.join(DIRECTIONS['CelebA'])}: `zoo.direction`, with as many of each sex and "
+        "age on both sides. In the middle, the reconstruction.",
     ),
     "map.png": (
         "Map of codes",

@@ -52,6 +52,7 @@ GALLERY = (
     "reconstructions.png",
     "interpolations.png",
     "traversals.png",
+    "directions.png",
     "map.png",
     *EXHIBITS,
 )

@@ -699,10 +699,10 @@ def _for_all(act: Callable[[str], str]) -> None:
 
 
 def _card(args: argparse.Namespace) -> None:
-    from zoo.cards import refresh
+    from zoo.cards import DIRECTIONS, refresh
 
     if args.draw:
-        from zoo.gallery import draw
+        from zoo.gallery import draw, draw_directions
         from zoo.pretrained import from_pretrained
         from zoo.protocol import data_module, held_out
 
@@ -711,6 +711,9 @@ def _card(args: argparse.Namespace) -> None:
         data.prepare_data()
         data.setup("test")
         draw(model, args.folder, held_out(data), data.label_names)
+        if type(data).__name__ in DIRECTIONS and {"encode", "decode"} <= {*model.verbs()}:
+            x = next(iter(held_out(data, 4)))["image"]
+            draw_directions(model, data, x, args.folder / "directions.png")
     refresh(args.folder)
 
 

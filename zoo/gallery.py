@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from datamodules.base import DataModule
 from zoo.base import Batch, LatentVariableModel
+from zoo.cards import DIRECTIONS
 from zoo.checkpoint import MEANS, SAMPLE_TEXTS, SAMPLES, write_text
 from zoo.evaluation import part
-from zoo.latent import Method, encoded, interpolate, latent_map, traverse
+from zoo.latent import Method, direction, encoded, interpolate, latent_map, move, traverse
 from zoo.plots import save_grid, scatter
 
 ROW = 12
@@ -18,6 +20,12 @@ ROW = 12
 
 MAPPED = 2000
 """Codes on a map, at the most."""
+
+BALANCED = {"CelebA": ("Male", "Young")}
+"""By data set, attributes that are not to change along directions."""
+
+SPAN = 3
+"""How far a card moves codes along directions."""
 
 METHODS: dict[Method, str] = {"pca": "Principal components", "tsne": "t-SNE", "umap": "UMAP"}
 """What ways to draw a map are called."""
@@ -114,6 +122,25 @@ def draw(
             save_grid(content, folder / name)
         else:
             _write_lines(content, folder / name)
+
+
+@torch.no_grad()
+def draw_directions(model: LatentVariableModel, data: DataModule, x: Tensor, path: Path) -> None:
+    """Write images, moved along the directions of the attributes that cards show, as a picture.
+
+    Args:
+        model: A model with `encode` and `decode` whose codes are real numbers.
+        data: Where training data come from; of a data set with attributes that cards show.
+        x: The images, (N, C, H, W); a row for each under each attribute.
+        path: Where to.
+    """
+    balance = BALANCED[type(data).__name__]
+    strengths = torch.linspace(-SPAN, SPAN, 2 * SPAN + 1).tolist()
+    rows = []
+    for attribute in DIRECTIONS[type(data).__name__]:
+        d = direction(model, data, attribute, balance=balance)
+        rows += [move(model, one, d, strengths) for one in x]
+    save_grid(torch.cat(rows), path, len(strengths))
 
 
 def draw_map(

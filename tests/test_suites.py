@@ -15,7 +15,7 @@ from zoo.checkpoint import write_text
 from zoo.cli import main
 from zoo.metrics import DCI, MIG, SAP, CodebookPerplexity, FactorVAEScore, Modularity
 from zoo.models import AE, GMM, PPCA, VAE, VQVAE, Classifier
-from zoo.protocol import QUICK, Protocol, measure
+from zoo.protocol import QUICK, Protocol, measure, quick_of
 from zoo.suites import SUITES, frechet, pairwise, probed, run, with_errors, work_folder
 
 DATA = {
@@ -151,12 +151,17 @@ def test_the_command_goes_on_and_leaves_nothing_behind(
         assert main(["evaluate", str(folder), *words]) == 130
     assert not (folder / "metrics.json").exists()
     # it was stopped in the quick measurement, with the card's done
-    asked = (Protocol(5, 110), QUICK)
+    asked = (Protocol(5, 110), quick_of(5))
     assert {*cache.iterdir()} == {work_folder(folder, p, None, "cpu") for p in asked}
     assert main(["evaluate", str(folder), *words]) == 0
     assert not [*cache.iterdir()]
     assert (folder / "metrics.json").read_text() == (twin / "metrics.json").read_text()
     assert capsys.readouterr().err == "zoo: interrupted\n"
+
+
+def test_the_quick_protocol_takes_a_share_of_the_importance_samples():
+    assert [quick_of(k).samples for k in (5000, 10_000, 500, 10)] == [200, 200, 20, 1]
+    assert quick_of(5000) == QUICK
 
 
 def test_what_is_kept_belongs_to_one_question(tmp_path):

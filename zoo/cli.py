@@ -545,7 +545,7 @@ def _device(args: argparse.Namespace) -> str:
 def _evaluate(args: argparse.Namespace) -> None:
     from zoo.cards import refresh, write_metrics
     from zoo.pretrained import from_pretrained
-    from zoo.protocol import QUICK, with_quick_values
+    from zoo.protocol import quick_of, with_quick_values
     from zoo.suites import SUITES, forget, run, work_folder
 
     folder, device = catalog.locate(args.model), _device(args)
@@ -559,8 +559,9 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
     _print_metrics(metrics)
     if args.write:
-        rough = work_folder(folder, QUICK, args.data, device)
-        quick = run(model, SUITES["quick"].jobs, QUICK, args.data, rough)
+        short = quick_of(protocol.samples)
+        rough = work_folder(folder, short, args.data, device)
+        quick = run(model, SUITES["quick"].jobs, short, args.data, rough)
         write_metrics(folder, with_quick_values(metrics, quick))
         refresh(folder)
         forget(rough)

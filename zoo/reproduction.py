@@ -11,7 +11,7 @@ from zoo import cards, catalog, checkpoint, fit
 from zoo.errors import ZooError
 from zoo.explain import read_recipe
 from zoo.pretrained import load_training_checkpoint
-from zoo.protocol import QUICK, Protocol, measure
+from zoo.protocol import Protocol, measure, quick_of
 from zoo.verification import ROUNDING, Check
 
 RUNS = Path("runs", "reproduce")
@@ -73,11 +73,13 @@ def reproduce(
 
     model = load_training_checkpoint(best).to(device)
     stated = checkpoint.read_metrics(folder)
-    protocols = [QUICK] + [Protocol(*_own(stated))] * full
+    samples = (m["importance_samples"] for m in stated if "importance_samples" in m)
+    short = quick_of(next(samples, Protocol().samples))
+    protocols = [short] + [Protocol(*_own(stated))] * full
     checks = []
     for protocol in protocols:
         found = {m["name"]: m for m in measure(model, protocol)}
-        quick = protocol == QUICK
+        quick = protocol == short
         for metric in stated:
             entry = metric.get("quick") if quick else metric
             if entry and metric["name"] in found:

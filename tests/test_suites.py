@@ -83,9 +83,9 @@ def test_what_was_stopped_ends_with_the_same_numbers(tmp_path, monkeypatch, verb
     model, protocol = make(), Protocol(samples=20, seed=3)
     whole = measure(model, protocol)
     assert whole == run(make(), ["likelihood"], protocol)
-    # 120 test images are two batches; each calls posterior once for every draw, k and the units
+    # 120 test images are two batches; each calls posterior for the draws, for k and for the units
     with monkeypatch.context() as patch:
-        stopping(patch, model, verb, 15 if verb == "posterior" else 1)
+        stopping(patch, model, verb, 4 if verb == "posterior" else 1)
         with pytest.raises(StoppedError):
             run(model, ["likelihood"], protocol, work=tmp_path)
     assert (tmp_path / "likelihood.safetensors").is_file()

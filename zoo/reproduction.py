@@ -11,7 +11,7 @@ from zoo import cards, catalog, checkpoint, fit
 from zoo.errors import ZooError
 from zoo.explain import read_recipe
 from zoo.pretrained import load_training_checkpoint
-from zoo.protocol import Protocol, measure, quick_of
+from zoo.protocol import QUICK, Protocol, measure
 from zoo.verification import ROUNDING, Check
 
 RUNS = Path("runs", "reproduce")
@@ -73,8 +73,9 @@ def reproduce(
 
     model = load_training_checkpoint(best).to(device)
     stated = checkpoint.read_metrics(folder)
-    samples = (m["importance_samples"] for m in stated if "importance_samples" in m)
-    short = quick_of(next(samples, Protocol().samples))
+    quick_values = (metric.get("quick", {}) for metric in stated)
+    samples = (q["importance_samples"] for q in quick_values if "importance_samples" in q)
+    short = QUICK._replace(samples=next(samples, QUICK.samples))
     protocols = [short] + [Protocol(*_own(stated))] * full
     checks = []
     for protocol in protocols:

@@ -11,7 +11,7 @@ from zoo import cards, checkpoint, gallery
 from zoo.checkpoint import write_text
 from zoo.gallery import draw, draw_samples
 from zoo.latent import move
-from zoo.models import AE, HMM, VAE, WAE
+from zoo.models import AE, HMM, VAE, VQVAE, WAE
 from zoo.plots import grid, heatmap, save_grid
 
 
@@ -68,6 +68,9 @@ def test_directions_are_a_row_for_each_image_under_each_attribute(tmp_path, monk
     monkeypatch.setitem(gallery.DIRECTIONS, "FakeFaces", ("Smiling", "Eyeglasses"))
     monkeypatch.setitem(gallery.BALANCED, "FakeFaces", ())
     x = torch.rand(2, 3, 16, 16)
+    assert gallery.has_directions(model, data)
+    assert not gallery.has_directions(model, FakeFaces(attributes=["Smiling"]))
+    assert not gallery.has_directions(VQVAE(x_shape=(3, 16, 16)), data)  # codes are indices
     gallery.draw_directions(model, data, x, tmp_path / "directions.png")
     glasses = zoo.direction(model, data, "Eyeglasses")
     rows = [move(model, one, glasses, [-3, -2, -1, 0, 1, 2, 3]) for one in x]

@@ -700,10 +700,10 @@ def _for_all(act: Callable[[str], str]) -> None:
 
 
 def _card(args: argparse.Namespace) -> None:
-    from zoo.cards import DIRECTIONS, refresh
+    from zoo.cards import refresh
 
     if args.draw:
-        from zoo.gallery import draw, draw_directions
+        from zoo.gallery import draw, draw_directions, has_directions
         from zoo.pretrained import from_pretrained
         from zoo.protocol import data_module, held_out
 
@@ -712,7 +712,7 @@ def _card(args: argparse.Namespace) -> None:
         data.prepare_data()
         data.setup("test")
         draw(model, args.folder, held_out(data), data.label_names)
-        if type(data).__name__ in DIRECTIONS and {"encode", "decode"} <= {*model.verbs()}:
+        if has_directions(model, data):
             x = next(iter(held_out(data, 4)))["image"]
             draw_directions(model, data, x, args.folder / "directions.png")
     refresh(args.folder)

@@ -124,13 +124,20 @@ def draw(
             _write_lines(content, folder / name)
 
 
+def has_directions(model: LatentVariableModel, data: DataModule) -> bool:
+    """Whether cards show directions: codes are vectors, and the data has the attributes for it."""
+    shown = {*DIRECTIONS.get(type(data).__name__, ()), *BALANCED.get(type(data).__name__, ())}
+    vectors = {"encode", "decode"} <= {*model.verbs()} and len(model.latent_shape) == 1
+    return bool(shown) and vectors and shown <= {*getattr(data, "attribute_names", ())}
+
+
 @torch.no_grad()
 def draw_directions(model: LatentVariableModel, data: DataModule, x: Tensor, path: Path) -> None:
     """Write images, moved along the directions of the attributes that cards show, as a picture.
 
     Args:
-        model: A model with `encode` and `decode` whose codes are real numbers.
-        data: Where training data come from; of a data set with attributes that cards show.
+        model: The model.
+        data: Where training data come from; both are such that `has_directions`.
         x: The images, (N, C, H, W); a row for each under each attribute.
         path: Where to.
     """

@@ -333,6 +333,8 @@ def feature_network(module: DataModule) -> LatentVariableModel | None:
 def drawing(model: LatentVariableModel, module: DataModule) -> tuple[Callable[[int], Tensor], str]:
     """What draws n images as `samples` wants them, (n, C, H, W), and what they are."""
     binary = isinstance(module, ImageDataModule) and module.binarization != "none"
+    if not getattr(model, "noiseless", False):  # a Bernoulli fits the means of grey pixels, too
+        binary = binary or model.hparams.get("likelihood") == "bernoulli"
     if binary and {"prior", "decode"} <= {*model.verbs()}:
         return partial(means, model), "means of p(x|z)"
     return model.sample, "samples"

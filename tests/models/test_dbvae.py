@@ -68,8 +68,8 @@ def test_scores_count_each_group(monkeypatch):
     counts = {name: (int(right.sum()), int(of.sum())) for name, (right, of) in found.items()}
     assert counts == {
         "accuracy": (4, 6),
-        "precision": (3, 4),
-        "recall": (3, 4),
+        "label_precision": (3, 4),
+        "label_recall": (3, 4),
         "recall_Bald": (1, 1),
         "recall_no_Bald": (2, 3),
         "recall_Eyeglasses": (0, 1),
@@ -96,7 +96,7 @@ def test_exhibits_are_the_rarest_and_the_commonest_codes(monkeypatch):
 def test_evaluate_measures_the_bound_and_the_scores():
     model, batch = small().eval(), batch_of(12)
     found = {m["name"]: m for m in zoo.evaluate(model, [batch], samples=5)}
-    assert {"nll", "elbo", "accuracy", "precision", "recall_no_Bald"} <= {*found}
+    assert {"nll", "elbo", "accuracy", "label_precision", "recall_no_Bald"} <= {*found}
     y = batch["attributes"][:, 0] > 0
     right = ((model.classify(batch["image"])[:, 1] > 0.5) == y).float().mean().item()
     assert found["accuracy"]["value"] == pytest.approx(right, abs=1e-4)

@@ -173,7 +173,7 @@ class DBVAE(Autoencoder):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """The accuracy and precision, and the recall of all with y = 1 and of groups of them.
+        """The labels' accuracy and precision, and the recall of y = 1 and of groups of that.
 
         Returns:
             By name, how many of each image are right and of how many, (B,) each. A group of
@@ -185,8 +185,8 @@ class DBVAE(Autoencoder):
         there, found = rest[:, 0], self._heads(batch["image"])[1] > 0
         scores = {
             "accuracy": (there == found, torch.ones_like(there)),
-            "precision": (there & found, found),
-            "recall": (there & found, there),
+            "label_precision": (there & found, found),
+            "label_recall": (there & found, there),
         }
         for name, group in zip(self.attributes[1:], rest[:, 1:].T, strict=True):
             for prefix, members in (("", there & group), ("no_", there & ~group)):

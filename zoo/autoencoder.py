@@ -8,6 +8,7 @@ $$p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i; \sigma(f_i(z))) \quad \text{or} 
 with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its code of x, its loss.
 """
 
+import math
 from abc import ABC
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -30,7 +31,8 @@ from zoo.nn.mlp import Activation
 from zoo.optim import Schedule, adam
 
 Likelihood = Literal["bernoulli", "gaussian"]
-Network = Literal["mlp", "conv"]
+Network = Literal["mlp", "conv", "patch"]
+PATCH = 4  # side of the squares of pixels that `patch` takes
 
 
 class Autoencoder(LatentVariableModel, ABC):
@@ -41,8 +43,10 @@ class Autoencoder(LatentVariableModel, ABC):
         latent_dim: Number of latent dimensions, D.
         outputs: Numbers that the encoder gives for an image.
         likelihood: p(x | z): `bernoulli`, or `gaussian` with one learned standard deviation.
-        network: `mlp`, or `conv` for strided convolutions.
-        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         lr: Peak learning rate of Adam.
@@ -96,21 +100,23 @@ class Autoencoder(LatentVariableModel, ABC):
         self.latent_shape = (latent_dim,)
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         inputs = latent_dim if decoder_inputs is None else decoder_inputs
-        if network == "conv":
-            self.encoder: nn.Module = ConvEncoder(
-                x_shape, hidden, outputs, activation, residual_blocks
-            )
-            self.decoder: nn.Module = ConvDecoder(
-                inputs, hidden, x_shape, activation, residual_blocks
-            )
-        else:
+        if network == "mlp":
             pixels = x_shape[0] * x_shape[1] * x_shape[2]
-            self.encoder = nn.Sequential(
+            self.encoder: nn.Module = nn.Sequential(
                 nn.Flatten(), mlp(pixels, hidden, outputs, activation, residual_blocks)
             )
-            self.decoder = nn.Sequential(
+            self.decoder: nn.Module = nn.Sequential(
                 mlp(inputs, hidden[::-1], pixels, activation, residual_blocks),
                 nn.Unflatten(-1, self.x_shape),
+            )
+        else:
+            patch, dense = (PATCH, hidden[-1]) if network == "patch" else (2, 0)
+            channels = hidden[:-1] if network == "patch" else hidden
+            self.encoder = ConvEncoder(
+                x_shape, channels, outputs, activation, residual_blocks, patch, dense
+            )
+            self.decoder = ConvDecoder(
+                inputs, channels, x_shape, activation, residual_blocks, patch, dense
             )
         # The scale of a Gaussian p(x | z); a Bernoulli has none.
         self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
@@ -142,11 +148,17 @@ class Autoencoder(LatentVariableModel, ABC):
         check_shape("image", x, self.x_shape)
         return at_least_float32(self.encoder(x))
 
-    def annealed(self, weight: float, steps: int) -> float:
-        """A weight in the loss that rises linearly over the first optimiser steps of a training."""
+    def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
+        """A weight in the loss that comes from `start` over the first steps of a training.
+
+        It rises linearly, or falls geometrically.
+        """
         if not self.training or steps == 0:
             return weight
-        return weight * min(1.0, (self.global_step + 1) / steps)
+        share = min(1.0, (self.global_step + 1) / steps)
+        if start > weight > 0:
+            return math.exp((1 - share) * math.log(start) + share * math.log(weight))
+        return (1 - share) * start + share * weight
 
     def terms(self, loss: Tensor, distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
         """What `loss` returns: means over a batch, of the loss and the terms of the bound, (B,)."""

@@ -44,6 +44,18 @@ def test_gamma_weighs_the_discriminators_estimate():
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("family", [BetaTCVAE, FactorVAE])
+def test_the_rates_weight_falls_in_training_only(family):
+    torch.manual_seed(0)
+    model, x = family(**SMALL, kl_warmup_steps=2, rate_start=9.0), {"image": images(8)}
+    torch.manual_seed(1)
+    held_out = model.eval().loss(x)
+    torch.manual_seed(1)
+    terms = model.train().loss(x)  # step 0 of 2: the geometric mean of 9 and 1
+    added = terms["loss"] - held_out["loss"]
+    assert added.item() == pytest.approx(2 * terms["rate"].item(), rel=1e-4)
+
+
 def test_the_discriminator_learns_from_its_own_loss_and_the_encoder_does_not():
     torch.manual_seed(0)
     model, x = FactorVAE(**SMALL, gamma=7.0, discriminator=(8,)), images(8)

@@ -74,6 +74,18 @@ def test_kl_warmup_weighs_the_rate_in_training_only():
     )
 
 
+@pytest.mark.parametrize(
+    ("step", "weight"), [(0, 16 * (1 / 4) ** 0.25), (1, 8.0), (3, 4.0), (9, 4.0)]
+)
+def test_the_rates_weight_falls_geometrically_from_above_beta(monkeypatch, step, weight):
+    vae = small(beta=4.0, kl_warmup_steps=4, rate_start=16.0).train()
+    monkeypatch.setattr(VAE, "global_step", step)
+    terms = vae.loss({"image": binary_images(20)})
+    assert (terms["loss"] - terms["distortion"]).item() == pytest.approx(
+        weight * terms["rate"].item(), rel=1e-4
+    )
+
+
 def test_kl_equals_torch_and_monte_carlo():
     vae = small().double()
     q, p = vae.posterior(binary_images(4).double()), vae.prior()
@@ -217,6 +229,7 @@ def test_linear_vae_with_its_exact_posterior_has_no_gap():
         {"likelihood": "gaussian", "activation": "tanh"},
         {"network": "conv", "hidden": (4, 8)},
         {"network": "conv", "hidden": (4,), "x_shape": (3, 8, 6), "likelihood": "gaussian"},
+        {"network": "patch", "hidden": (4, 6, 16), "x_shape": (1, 16, 8), "residual_blocks": 1},
     ],
 )
 def test_verbs_agree_in_shape_and_every_parameter_learns(arguments):

@@ -31,12 +31,17 @@ class BetaTCVAE(Autoencoder):
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, or `conv` for strided convolutions.
-        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         beta: Weight of the total correlation; 1 is the evidence lower bound.
         estimator: Of log q(z): `weighted` (biased) or `stratified`.
+        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
+        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
+            geometrically, so that codes begin with what changes an image most.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
@@ -61,6 +66,8 @@ class BetaTCVAE(Autoencoder):
         residual_blocks: int = 0,
         beta: float = 6.0,
         estimator: Estimator = "weighted",
+        kl_warmup_steps: int = 0,
+        rate_start: float = 0.0,
         lr: float = 1e-3,
         lr_schedule: Schedule = "constant",
         lr_warmup_steps: int = 0,
@@ -79,9 +86,10 @@ class BetaTCVAE(Autoencoder):
             lr_warmup_steps,
         )
         self.save_hyperparameters()
-        check_at_least(0, beta=beta)
+        check_at_least(0, beta=beta, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
         check_choice(Estimator, estimator=estimator)
         self.beta, self.estimator = beta, estimator
+        self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
         self.data_size = 0  # of the training, when it has begun
 
     def prior(self) -> Distribution:
@@ -113,7 +121,8 @@ class BetaTCVAE(Autoencoder):
         log_w = log_weights(len(x), max(self.data_size, len(x)), self.estimator)
         terms = rate_terms(q, prior, z, log_w)
         correlation = terms.total_correlation  # (B,)
-        loss = distortion + rate + (self.beta - 1) * correlation
+        weight = self.annealed(1.0, self.kl_warmup_steps, self.rate_start)
+        loss = distortion + weight * rate + (self.beta - 1) * correlation
         return self.terms(loss, distortion, rate) | {
             "mutual_information": terms.mutual_information.mean(),
             "total_correlation": correlation.mean(),

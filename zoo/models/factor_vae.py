@@ -40,12 +40,17 @@ class FactorVAE(Autoencoder):
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, or `conv` for strided convolutions.
-        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         gamma: Weight of the total correlation; 0 is the evidence lower bound.
         discriminator: Widths of the discriminator's hidden layers.
+        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
+        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
+            geometrically, so that codes begin with what changes an image most.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
@@ -70,6 +75,8 @@ class FactorVAE(Autoencoder):
         residual_blocks: int = 0,
         gamma: float = 10.0,
         discriminator: tuple[int, ...] = (1000, 1000, 1000, 1000, 1000, 1000),
+        kl_warmup_steps: int = 0,
+        rate_start: float = 0.0,
         lr: float = 1e-3,
         lr_schedule: Schedule = "constant",
         lr_warmup_steps: int = 0,
@@ -88,9 +95,10 @@ class FactorVAE(Autoencoder):
             lr_warmup_steps,
         )
         self.save_hyperparameters()
-        check_at_least(0, gamma=gamma)
+        check_at_least(0, gamma=gamma, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
         check_at_least(1, **{f"discriminator[{i}]": w for i, w in enumerate(discriminator)})
         self.gamma = gamma
+        self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
         self.discriminator = mlp(latent_dim, discriminator, 1, "leaky_relu")
 
     def prior(self) -> Distribution:
@@ -124,7 +132,8 @@ class FactorVAE(Autoencoder):
         real = self.discriminator(joint).squeeze(-1)
         shuffled = self.discriminator(_shuffled(other)).squeeze(-1)
         telling = softplus(-real).mean() + softplus(shuffled).mean()
-        loss = distortion + rate + self.gamma * correlation + 0.5 * telling
+        weight = self.annealed(1.0, self.kl_warmup_steps, self.rate_start)
+        loss = distortion + weight * rate + self.gamma * correlation + 0.5 * telling
         return self.terms(loss, distortion, rate) | {
             "total_correlation": correlation.mean(),
             "discriminator_loss": 0.5 * telling,

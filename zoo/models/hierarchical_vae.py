@@ -47,8 +47,10 @@ class HierarchicalVAE(Autoencoder):
         width: Numbers of the state that goes down the ladder, and of what the encoder gives.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, or `conv` for strided convolutions.
-        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.

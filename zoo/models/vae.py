@@ -34,13 +34,16 @@ class VAE(Autoencoder):
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, or `conv` for strided convolutions.
-        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         beta: Weight of the rate in the loss; 1 is the evidence lower bound.
-        kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to `beta`
-            (Bowman et al. 2016).
+        kl_warmup_steps: Optimiser steps over which the rate's weight comes to `beta`.
+        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than `beta`
+            falls geometrically, so that codes begin with what changes an image most.
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
@@ -61,6 +64,7 @@ class VAE(Autoencoder):
         residual_blocks: int = 0,
         beta: float = 1.0,
         kl_warmup_steps: int = 0,
+        rate_start: float = 0.0,
         lr: float = 1e-3,
         lr_schedule: Schedule = "constant",
         lr_warmup_steps: int = 0,
@@ -79,9 +83,9 @@ class VAE(Autoencoder):
             lr_warmup_steps,
         )
         self.save_hyperparameters()
-        check_at_least(0, beta=beta, kl_warmup_steps=kl_warmup_steps)
+        check_at_least(0, beta=beta, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
         self.beta = beta
-        self.kl_warmup_steps = kl_warmup_steps
+        self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I): batch shape (), event shape (D,)."""
@@ -102,5 +106,6 @@ class VAE(Autoencoder):
         q = self.posterior(x)
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)
         rate = kl_divergence(q, self.prior())  # (B,)
-        loss = distortion + self.annealed(self.beta, self.kl_warmup_steps) * rate
+        weight = self.annealed(self.beta, self.kl_warmup_steps, self.rate_start)
+        loss = distortion + weight * rate
         return self.terms(loss, distortion, rate)

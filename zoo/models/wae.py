@@ -35,8 +35,10 @@ class WAE(Autoencoder):
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, or `conv` for strided convolutions.
-        hidden: Widths of the hidden layers (`mlp`), or channels of the stages (`conv`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         weight: Weight lambda of the discrepancy, in nats.

@@ -7,15 +7,27 @@ from torch import Tensor, nn
 from zoo.nn.mlp import ACTIVATIONS, Activation
 
 
-def check_stages(x_shape: Sequence[int], channels: Sequence[int]) -> None:
-    """Raise ValueError unless an image of `x_shape`, (C, H, W), can be halved at each stage."""
-    factor = 2 ** len(channels)
+def check_stages(x_shape: Sequence[int], channels: Sequence[int], patch: int = 2) -> int:
+    """By how much the stages divide height and width of an image of `x_shape`, (C, H, W).
+
+    Raises:
+        ValueError: if that leaves a rest.
+    """
+    factor: int = patch * 2 ** max(0, len(channels) - 1)
     if not channels or x_shape[1] % factor or x_shape[2] % factor:
+        first = "" if patch == 2 else f" after patches of {patch}x{patch}"
+        times = len(channels) if patch == 2 else len(channels) - 1
         raise ValueError(
-            f"channels={tuple(channels)} halves the image {len(channels)} times, but "
+            f"channels={tuple(channels)} halves the image {times} times{first}, but "
             f"{x_shape[1]}x{x_shape[2]} cannot be halved so often; "
             f"use a size divisible by {factor} or give fewer (at least one) channels."
         )
+    return factor
+
+
+def _scaling(i: int, patch: int) -> tuple[int, int, int]:
+    """Kernel, stride and padding of the stage that is i-th from the image."""
+    return (4, 2, 1) if i > 0 or patch == 2 else (patch, patch, 0)
 
 
 class ResidualConv(nn.Module):
@@ -49,6 +61,9 @@ class ConvEncoder(nn.Sequential):
         outputs: Number of output features.
         activation: Non-linearity after each stage.
         residual_blocks: Residual blocks behind the last stage.
+        patch: If not 2, the first stage takes squares of so many pixels a side, that do not
+            overlap, which is faster.
+        dense: Width of a hidden layer before the output, if not 0.
     """
 
     def __init__(
@@ -58,21 +73,23 @@ class ConvEncoder(nn.Sequential):
         outputs: int,
         activation: Activation = "relu",
         residual_blocks: int = 0,
+        patch: int = 2,
+        dense: int = 0,
     ) -> None:
-        check_stages(x_shape, channels)
+        factor = check_stages(x_shape, channels, patch)
         layers: list[nn.Module] = []
         width = x_shape[0]
-        for features in channels:
-            layers += [
-                nn.Conv2d(width, features, kernel_size=4, stride=2, padding=1),
-                ACTIVATIONS[activation](),
-            ]
+        for i, features in enumerate(channels):
+            layers += [nn.Conv2d(width, features, *_scaling(i, patch)), ACTIVATIONS[activation]()]
             width = features
-        factor = 2 ** len(channels)
         area = (x_shape[1] // factor) * (x_shape[2] // factor)
         blocks = [ResidualConv(width, activation) for _ in range(residual_blocks)]
         super().__init__(
-            *layers[:-1], *blocks, layers[-1], nn.Flatten(), nn.Linear(width * area, outputs)
+            *layers[:-1],
+            *blocks,
+            layers[-1],
+            nn.Flatten(),
+            *_linear(width * area, dense, outputs, activation),
         )
 
 
@@ -85,6 +102,8 @@ class ConvDecoder(nn.Module):
         x_shape: Shape of the output image, (C, H, W).
         activation: Non-linearity before each stage.
         residual_blocks: Residual blocks before the first stage.
+        patch: If not 2, the last stage gives squares of so many pixels a side.
+        dense: Width of a hidden layer behind the input, if not 0.
     """
 
     def __init__(
@@ -94,18 +113,21 @@ class ConvDecoder(nn.Module):
         x_shape: Sequence[int],
         activation: Activation = "relu",
         residual_blocks: int = 0,
+        patch: int = 2,
+        dense: int = 0,
     ) -> None:
         super().__init__()
-        check_stages(x_shape, channels)
-        factor = 2 ** len(channels)
+        factor = check_stages(x_shape, channels, patch)
         self.grid = (channels[-1], x_shape[1] // factor, x_shape[2] // factor)
-        self.linear = nn.Linear(inputs, self.grid[0] * self.grid[1] * self.grid[2])
-        width = channels[-1]
+        width, height, breadth = self.grid
+        linear = _linear(inputs, dense, width * height * breadth, activation)
+        self.linear: nn.Module = nn.Sequential(*linear) if dense else linear[0]
         layers: list[nn.Module] = [ResidualConv(width, activation) for _ in range(residual_blocks)]
-        for features in [*reversed(channels[:-1]), x_shape[0]]:
+        outputs = [*reversed(channels[:-1]), x_shape[0]]
+        for i, features in zip(reversed(range(len(channels))), outputs, strict=True):
             layers += [
                 ACTIVATIONS[activation](),
-                nn.ConvTranspose2d(width, features, kernel_size=4, stride=2, padding=1),
+                nn.ConvTranspose2d(width, features, *_scaling(i, patch)),
             ]
             width = features
         self.stages = nn.Sequential(*layers)
@@ -114,3 +136,10 @@ class ConvDecoder(nn.Module):
         h = self.linear(z).unflatten(-1, self.grid)  # (B, K, H / 2^n, W / 2^n)
         x: Tensor = self.stages(h)
         return x
+
+
+def _linear(inputs: int, dense: int, outputs: int, activation: Activation) -> list[nn.Module]:
+    """A linear map, or two with a hidden layer of width `dense` between them."""
+    if not dense:
+        return [nn.Linear(inputs, outputs)]
+    return [nn.Linear(inputs, dense), ACTIVATIONS[activation](), nn.Linear(dense, outputs)]

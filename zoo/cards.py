@@ -68,6 +68,13 @@ _DATA = {
         "faces of celebrities before 2015, which are no sample of people, and labels that "
         "annotators gave by impression",
     ),
+    "Sprites": _DataSet(
+        "Sprites: one shape on black, drawn by the program from the factors of dSprites (Matthey "
+        "et al. 2017): 3 shapes, 6 scales, 40 orientations, 32 x 32 places. Unless `recipe.yaml` "
+        "has a `train_size`, training is on all 737,280; validation and test are parts of them.",
+        None,
+        "single white squares, ellipses and hearts",
+    ),
     "FakeImages": _DataSet("Drawn shapes, made by the program.", None, "drawn stars, for tests"),
 }
 

@@ -21,10 +21,11 @@ def shown(value: object) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `"did you mean ...?"` for a misspelt name, or the list of known names."""
+    """Return `"did you mean ...?"` for a misspelt name, or known names, the first 20 of them."""
     names = sorted(known)
     folded = {known_name.casefold(): known_name for known_name in names}
     close = get_close_matches(name[:100].casefold(), folded, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(folded[key] for key in close)}?"
-    return f"known are {', '.join(names)}." if names else "there are none."
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"known are {', '.join(names[:20])}{more}." if names else "there are none."

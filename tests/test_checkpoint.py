@@ -373,6 +373,8 @@ def test_constructors_refuse_unknown_choices():
         small(x_shape=(4, 4))
     with pytest.raises(ValueError, match="cannot be halved so often"):
         small(network="conv", hidden=(2, 2, 2))
+    with pytest.raises(ValueError, match="needs at least two widths"):
+        small(network="patch", x_shape=(1, 8, 8), hidden=(2,))
     with pytest.raises(ValueError, match="1 times after patches of 4x4"):
         small(network="patch", x_shape=(1, 12, 12), hidden=(2, 2, 2))
 

@@ -96,6 +96,11 @@ class Autoencoder(LatentVariableModel, ABC):
         check_choice(Network, network=network)
         check_choice(Activation, activation=activation)
         check_choice(Schedule, lr_schedule=lr_schedule)
+        if network == "patch" and len(hidden) < 2:
+            raise ValueError(
+                f"hidden is {tuple(hidden)}, but network=patch needs at least two widths: "
+                "channels of a stage, and last that of the dense layer."
+            )
         self.x_shape = tuple(x_shape)
         self.latent_shape = (latent_dim,)
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps

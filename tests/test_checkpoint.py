@@ -371,11 +371,11 @@ def test_constructors_refuse_unknown_choices():
         small(network="cnn")
     with pytest.raises(ValueError, match="x_shape is"):
         small(x_shape=(4, 4))
-    with pytest.raises(ValueError, match="cannot be halved so often"):
+    with pytest.raises(ValueError, match="4x4 cannot be divided so; use a size divisible by 8"):
         small(network="conv", hidden=(2, 2, 2))
     with pytest.raises(ValueError, match="needs at least two widths"):
         small(network="patch", x_shape=(1, 8, 8), hidden=(2,))
-    with pytest.raises(ValueError, match="1 times after patches of 4x4"):
+    with pytest.raises(ValueError, match="12x12 cannot be divided so; use a size divisible by 8"):
         small(network="patch", x_shape=(1, 12, 12), hidden=(2, 2, 2))
 
 

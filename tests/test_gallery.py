@@ -43,6 +43,16 @@ def test_draw_pairs_each_image_with_its_own_reconstruction(tmp_path):
     }
 
 
+def test_of_larger_pictures_cards_show_fewer(tmp_path):
+    torch.manual_seed(0)
+    model = VAE(x_shape=(1, 64, 64), latent_dim=12, hidden=(4,)).eval()
+    draw(model, tmp_path, [{"image": torch.rand(30, 1, 64, 64)}])
+    tiles = {"samples": (8, 4), "reconstructions": (8, 4), "interpolations": (8, 4)}
+    for name, (columns, rows) in {**tiles, "traversals": (7, 8)}.items():
+        shape = pixels(tmp_path / f"{name}.png").shape
+        assert shape == (66 * rows + 2, 66 * columns + 2), name
+
+
 def test_means_are_those_that_the_samples_are_drawn_about(tmp_path):
     torch.manual_seed(0)
     model = VAE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()

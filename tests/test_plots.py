@@ -77,6 +77,16 @@ def test_large_images_are_not_shrunk(tmp_path):
     assert read(tmp_path / "grid.png").shape == (100, 100)
 
 
+def test_a_chart_keeps_its_few_colours(tmp_path):
+    colours = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
+    chart = colours.T[:, torch.arange(64).reshape(8, 8) % 5]
+    save_grid(chart[None], tmp_path / "chart.png", min_width=1, colours=256)
+    with Image.open(tmp_path / "chart.png") as picture:
+        assert picture.mode == "P"
+        shown = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
+    assert torch.equal(shown[:, 2:10, 2:10], (chart * 255).round().byte())
+
+
 def test_the_folder_is_made(tmp_path):
     save_grid(torch.zeros(1, 1, 2, 2), tmp_path / "deep" / "down" / "grid.png")
     assert [p.name for p in (tmp_path / "deep" / "down").iterdir()] == ["grid.png"]

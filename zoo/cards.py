@@ -83,7 +83,7 @@ DIRECTIONS = {"CelebA": ("Smiling", "Eyeglasses", "Black_Hair")}
 """By data set, attributes along whose directions a card moves test data."""
 
 _SHOWN = {  # by file: title and caption; the captions of the others are the family's
-    "samples.png": ("Samples", "64 uncurated draws from p(x), seed 0."),
+    "samples.png": ("Samples", "Uncurated draws from p(x), seed 0."),
     "means.png": ("Samples", "The means of p(x | z) for the same codes: `zoo sample --mean`."),
     "samples.txt": ("Samples", "Uncurated, seed 0."),
     "reconstructions.png": (

@@ -18,6 +18,9 @@ from zoo.plots import save_grid, scatter
 ROW = 12
 """Pictures in a row, and codes that are traversed, at the most."""
 
+WIDTH = 512
+"""Pixels in a row of pictures, about, at the most: larger ones are fewer, but never below four."""
+
 MAPPED = 2000
 """Codes on a map, at the most."""
 
@@ -49,14 +52,21 @@ def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> Non
         if model.datum != "image":
             _write_lines(model.texts(16), folder / SAMPLE_TEXTS)
             return
-        fixed, n, columns = in_rows(model, 64)
+        width = model.x_shape[-1]
+        row, rows = min(8, _in_a_row(width)), min(8, _in_a_row(2 * width))
+        fixed, n, columns = in_rows(model, row * rows)
         x = fixed.sample(n)
-        save_grid(x, folder / SAMPLES, columns)
+        save_grid(x, folder / SAMPLES, columns or row)
         if {"prior", "decode"} <= verbs and model.latent_shape:
             torch.manual_seed(seed)
             means = fixed.decode(fixed.prior().sample((n,)))
             if not torch.equal(means, x):
-                save_grid(means, folder / MEANS, columns)
+                save_grid(means, folder / MEANS, columns or row)
+
+
+def _in_a_row(width: int) -> int:
+    """How many pictures of that width stand in a row."""
+    return max(4, min(ROW, WIDTH // width))
 
 
 def in_rows(model: LatentVariableModel, n: int) -> tuple[LatentVariableModel, int, int | None]:
@@ -93,23 +103,22 @@ def draw(
     batch = next(batches)
     if model.datum == "image" and {"encode", "decode"} <= verbs:
         x: Tensor = model.inputs(batch)
+        row = _in_a_row(x.shape[-1])
         fixed = model.conditioned(batch)
-        pairs = torch.stack([x, fixed.reconstruct(x)], 1)[: 2 * ROW]  # (n, 2, C, H, W)
-        rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(pairs, ROW)])
-        save_grid(rows, folder / "reconstructions.png", min(ROW, len(x)))
+        pairs = torch.stack([x, fixed.reconstruct(x)], 1)[: 2 * row]  # (n, 2, C, H, W)
+        rows = torch.cat([part.transpose(0, 1).flatten(0, 1) for part in torch.split(pairs, row)])
+        save_grid(rows, folder / "reconstructions.png", min(row, len(x)))
         codes = fixed.encode(x)
         if codes.is_floating_point() and fixed is model:  # two conditions have nothing between them
-            ends = zip(x[0:ROW:2], x[1:ROW:2], strict=False)
-            paths = torch.cat([interpolate(model, a, b, ROW) for a, b in ends])
-            save_grid(paths, folder / "interpolations.png", ROW)
+            ends = zip(x[0:row:2], x[1:row:2], strict=False)
+            paths = torch.cat([interpolate(model, a, b, row) for a, b in ends])
+            save_grid(paths, folder / "interpolations.png", row)
         if codes.is_floating_point() and codes.ndim == 2:
-            dims = codes.var(0).argsort(descending=True)[:ROW].tolist()
+            dims = codes.var(0).argsort(descending=True)[:row].tolist()
+            steps = row - 1 + row % 2  # odd, so that the code itself is in the middle
             first = model.conditioned(part(batch, 0, 1))
-            save_grid(
-                traverse(first, x[0], dims, steps=ROW - 1).flatten(0, 1),
-                folder / "traversals.png",
-                ROW - 1,
-            )
+            paths = traverse(first, x[0], dims, steps=steps).flatten(0, 1)
+            save_grid(paths, folder / "traversals.png", steps)
     vectors = len(model.latent_shape) == 1 and model.latent_shape[0] > 1
     if "encode" in verbs and vectors and names and len(batch["label"]) > 3:
         codes, labels = encoded(model, chain([batch], batches), lambda b: b["label"], MAPPED)
@@ -164,7 +173,7 @@ def draw_map(
     """
     title = f"{METHODS[method]} of {len(codes):,} codes"
     page = scatter(latent_map(codes, method), kinds, names, title)
-    save_grid(page[None], path, 1)
+    save_grid(page[None], path, 1, colours=256)
 
 
 def _write_lines(lines: list[str], path: Path) -> None:

@@ -141,8 +141,18 @@ def test_the_prior_does_not_shape_the_code():
     assert all(p.grad is not None for p in model.transformer.parameters())
 
 
+def test_codes_are_shown_alone_those_used_most_first():
+    torch.manual_seed(0)
+    model, x = small().eval(), images(20)
+    used = torch.bincount(model.encode(x).flatten(), minlength=5)
+    shown = model.exhibits({"image": x})["parameters.png"]
+    assert shown.shape == (5, 1, 4, 4)
+    most = model.decode(used.argmax().expand(1, *model.latent_shape))
+    torch.testing.assert_close(shown[:1], most[..., 2:6, 2:6])
+
+
 def test_codes_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match="numbers from 5 to 5, but this model knows 0 to 4"):
         small().decode(torch.full((1, 2, 2), 5))
-    with pytest.raises(ValueError, match="cannot be halved so often"):
+    with pytest.raises(ValueError, match="cannot be divided so"):
         small(hidden=(8, 8, 8, 8))

@@ -77,7 +77,8 @@ class VQVAE(LatentVariableModel):
         "zoo.log_likelihood(model, x) gives the term of one grid, a lower bound."
     }
     shows: ClassVar = {
-        "parameters.png": "Each code alone: what the decoder makes of a grid that is full of it."
+        "parameters.png": "Each code alone: the middle of what the decoder makes of a grid that is "
+        "full of it."
     }
 
     def __init__(
@@ -176,10 +177,12 @@ class VQVAE(LatentVariableModel):
         return self.likelihood(z).mean.clamp(0, 1)
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """Each code alone, most used first, at the most 256."""
+        """Each code alone, most used first, at the most 256: the middle of its image."""
         used = torch.bincount(self.encode(self.inputs(batch)).flatten(), minlength=self.codes)
         order = used.argsort(descending=True)[:256]
-        return {"parameters.png": self.decode(order[:, None, None].expand(-1, *self.latent_shape))}
+        alone = self.decode(order[:, None, None].expand(-1, *self.latent_shape))
+        (height, width), (top, left) = alone.shape[-2:], (side // 4 for side in alone.shape[-2:])
+        return {"parameters.png": alone[..., top : height - top, left : width - left]}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         return adam(

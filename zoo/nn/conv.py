@@ -1,33 +1,38 @@
 """Convolutional encoder and decoder: each stage halves, or doubles, height and width."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from zoo.nn.mlp import ACTIVATIONS, Activation
+from zoo.nn.mlp import ACTIVATIONS, Activation, mlp
+
+Stage = tuple[int, int, int]
+"""Kernel, stride and padding of a convolution."""
 
 
-def check_stages(x_shape: Sequence[int], channels: Sequence[int], patch: int = 2) -> int:
-    """By how much the stages divide height and width of an image of `x_shape`, (C, H, W).
+def stages(x_shape: Sequence[int], channels: Sequence[int], patch: int = 0) -> list[Stage]:
+    """One for each of `channels`, from the image on: each halves it.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        channels: Channels behind each stage.
+        patch: If not 0, the first stage takes squares of so many pixels a side instead.
 
     Raises:
-        ValueError: if that leaves a rest.
+        ValueError: if there is none, or if their strides do not divide the image.
     """
-    factor: int = patch * 2 ** max(0, len(channels) - 1)
+    chosen = [(4, 2, 1)] * len(channels)
+    if patch:
+        chosen[:1] = [(patch, patch, 0)]
+    factor = math.prod(stride for _, stride, _ in chosen)
     if not channels or x_shape[1] % factor or x_shape[2] % factor:
-        first = "" if patch == 2 else f" after patches of {patch}x{patch}"
-        times = len(channels) if patch == 2 else len(channels) - 1
         raise ValueError(
-            f"channels={tuple(channels)} halves the image {times} times{first}, but "
-            f"{x_shape[1]}x{x_shape[2]} cannot be halved so often; "
+            f"channels={tuple(channels)} divide the image's sides by {factor}, but "
+            f"{x_shape[1]}x{x_shape[2]} cannot be divided so; "
             f"use a size divisible by {factor} or give fewer (at least one) channels."
         )
-    return factor
-
-
-def _scaling(i: int, patch: int) -> tuple[int, int, int]:
-    """Kernel, stride and padding of the stage that is i-th from the image."""
-    return (4, 2, 1) if i > 0 or patch == 2 else (patch, patch, 0)
+    return chosen
 
 
 class ResidualConv(nn.Module):
@@ -61,9 +66,9 @@ class ConvEncoder(nn.Sequential):
         outputs: Number of output features.
         activation: Non-linearity after each stage.
         residual_blocks: Residual blocks behind the last stage.
-        patch: If not 2, the first stage takes squares of so many pixels a side, that do not
+        patch: If not 0, the first stage takes squares of so many pixels a side, that do not
             overlap, which is faster.
-        dense: Width of a hidden layer before the output, if not 0.
+        dense: Widths of hidden layers behind the stages.
     """
 
     def __init__(
@@ -73,24 +78,17 @@ class ConvEncoder(nn.Sequential):
         outputs: int,
         activation: Activation = "relu",
         residual_blocks: int = 0,
-        patch: int = 2,
-        dense: int = 0,
+        patch: int = 0,
+        dense: Sequence[int] = (),
     ) -> None:
-        factor = check_stages(x_shape, channels, patch)
         layers: list[nn.Module] = []
-        width = x_shape[0]
-        for i, features in enumerate(channels):
-            layers += [nn.Conv2d(width, features, *_scaling(i, patch)), ACTIVATIONS[activation]()]
-            width = features
-        area = (x_shape[1] // factor) * (x_shape[2] // factor)
+        width, height, breadth = x_shape
+        for features, stage in zip(channels, stages(x_shape, channels, patch), strict=True):
+            layers += [nn.Conv2d(width, features, *stage), ACTIVATIONS[activation]()]
+            width, height, breadth = features, height // stage[1], breadth // stage[1]
         blocks = [ResidualConv(width, activation) for _ in range(residual_blocks)]
-        super().__init__(
-            *layers[:-1],
-            *blocks,
-            layers[-1],
-            nn.Flatten(),
-            *_linear(width * area, dense, outputs, activation),
-        )
+        head = mlp(width * height * breadth, dense, outputs, activation)
+        super().__init__(*layers[:-1], *blocks, layers[-1], nn.Flatten(), *head)
 
 
 class ConvDecoder(nn.Module):
@@ -102,8 +100,8 @@ class ConvDecoder(nn.Module):
         x_shape: Shape of the output image, (C, H, W).
         activation: Non-linearity before each stage.
         residual_blocks: Residual blocks before the first stage.
-        patch: If not 2, the last stage gives squares of so many pixels a side.
-        dense: Width of a hidden layer behind the input, if not 0.
+        patch: If not 0, the last stage gives squares of so many pixels a side.
+        dense: Widths of hidden layers before the stages.
     """
 
     def __init__(
@@ -113,22 +111,20 @@ class ConvDecoder(nn.Module):
         x_shape: Sequence[int],
         activation: Activation = "relu",
         residual_blocks: int = 0,
-        patch: int = 2,
-        dense: int = 0,
+        patch: int = 0,
+        dense: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        factor = check_stages(x_shape, channels, patch)
+        chosen = stages(x_shape, channels, patch)
+        factor = math.prod(stride for _, stride, _ in chosen)
         self.grid = (channels[-1], x_shape[1] // factor, x_shape[2] // factor)
-        width, height, breadth = self.grid
-        linear = _linear(inputs, dense, width * height * breadth, activation)
-        self.linear: nn.Module = nn.Sequential(*linear) if dense else linear[0]
+        linear = mlp(inputs, dense, math.prod(self.grid), activation)
+        self.linear = linear if dense else linear[0]
+        width = channels[-1]
         layers: list[nn.Module] = [ResidualConv(width, activation) for _ in range(residual_blocks)]
         outputs = [*reversed(channels[:-1]), x_shape[0]]
-        for i, features in zip(reversed(range(len(channels))), outputs, strict=True):
-            layers += [
-                ACTIVATIONS[activation](),
-                nn.ConvTranspose2d(width, features, *_scaling(i, patch)),
-            ]
+        for features, stage in zip(outputs, reversed(chosen), strict=True):
+            layers += [ACTIVATIONS[activation](), nn.ConvTranspose2d(width, features, *stage)]
             width = features
         self.stages = nn.Sequential(*layers)
 
@@ -136,10 +132,3 @@ class ConvDecoder(nn.Module):
         h = self.linear(z).unflatten(-1, self.grid)  # (B, K, H / 2^n, W / 2^n)
         x: Tensor = self.stages(h)
         return x
-
-
-def _linear(inputs: int, dense: int, outputs: int, activation: Activation) -> list[nn.Module]:
-    """A linear map, or two with a hidden layer of width `dense` between them."""
-    if not dense:
-        return [nn.Linear(inputs, outputs)]
-    return [nn.Linear(inputs, dense), ACTIVATIONS[activation](), nn.Linear(dense, outputs)]

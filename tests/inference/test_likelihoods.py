@@ -69,6 +69,17 @@ def test_importance_weighted_bound_rises_with_k_to_log_p(linear):
         assert (high < model.log_prob(x) + 3 * high_error).all()
 
 
+def test_a_bound_that_is_decoded_in_parts_is_the_same(linear, monkeypatch):
+    model = linear("poor")
+    _, x = model.simulate(3)  # 18 numbers
+    bounds = []
+    for part in (10**9, 40):  # all draws at once, or two
+        monkeypatch.setattr("zoo.inference.bounds.PART", part)
+        torch.manual_seed(0)
+        bounds.append(importance_weighted_bound(model, x, 25, 30))
+    torch.testing.assert_close(*bounds, rtol=1e-12, atol=1e-12)
+
+
 def test_annealing_over_1000_distributions_finds_log_p(linear):
     model = linear("poor", dim=2, pixels=4)
     _, x = model.simulate(4)

@@ -119,7 +119,8 @@ def importance_weighted_bound(
     log_sum_squares = log_sum.clone()  # log sum_i w_i^2
     for start in range(0, samples, step):
         z = q.sample((min(step, samples - start),))  # (n, B, *latent_shape)
-        parts = z.split(max(1, PART // x.numel())) if x.device.type == "cpu" else [z]
+        size = max(1, PART // x.numel()) if x.device.type == "cpu" else len(z)
+        parts = torch.split(z, size)
         log_p = torch.cat([log_joint(model, x, part) for part in parts])  # (n, B)
         log_w = log_p.double() - q.log_prob(z).double()  # (n, B)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))

@@ -57,6 +57,48 @@ class ResidualConv(nn.Module):
         return h + update
 
 
+def grid_shape(
+    x_shape: Sequence[int], channels: Sequence[int], patch: int = 0
+) -> tuple[int, int, int]:
+    """Shape of what the stages make of an image, (K, H / s, W / s): see `stages`."""
+    factor = math.prod(stride for _, stride, _ in stages(x_shape, channels, patch))
+    return channels[-1], x_shape[1] // factor, x_shape[2] // factor
+
+
+def down(
+    x_shape: Sequence[int],
+    channels: Sequence[int],
+    activation: Activation,
+    residual_blocks: int,
+    patch: int = 0,
+) -> list[nn.Module]:
+    """Layers from images, (B, C, H, W), to features, (B, *grid_shape): stages, then blocks."""
+    layers: list[nn.Module] = []
+    width = x_shape[0]
+    for features, stage in zip(channels, stages(x_shape, channels, patch), strict=True):
+        layers += [nn.Conv2d(width, features, *stage), ACTIVATIONS[activation]()]
+        width = features
+    blocks = [ResidualConv(width, activation) for _ in range(residual_blocks)]
+    return [*layers[:-1], *blocks, layers[-1]]
+
+
+def up(
+    channels: Sequence[int],
+    x_shape: Sequence[int],
+    activation: Activation,
+    residual_blocks: int,
+    patch: int = 0,
+) -> list[nn.Module]:
+    """Layers from features, (B, *grid_shape), to images, (B, C, H, W): `down`, backwards."""
+    width = channels[-1]
+    layers: list[nn.Module] = [ResidualConv(width, activation) for _ in range(residual_blocks)]
+    outputs = [*reversed(channels[:-1]), x_shape[0]]
+    for features, stage in zip(outputs, reversed(stages(x_shape, channels, patch)), strict=True):
+        layers += [ACTIVATIONS[activation](), nn.ConvTranspose2d(width, features, *stage)]
+        width = features
+    return layers
+
+
 class ConvEncoder(nn.Sequential):
     """Strided convolutions, then a linear map: (B, C, H, W) to (B, outputs).
 
@@ -81,14 +123,9 @@ class ConvEncoder(nn.Sequential):
         patch: int = 0,
         dense: Sequence[int] = (),
     ) -> None:
-        layers: list[nn.Module] = []
-        width, height, breadth = x_shape
-        for features, stage in zip(channels, stages(x_shape, channels, patch), strict=True):
-            layers += [nn.Conv2d(width, features, *stage), ACTIVATIONS[activation]()]
-            width, height, breadth = features, height // stage[1], breadth // stage[1]
-        blocks = [ResidualConv(width, activation) for _ in range(residual_blocks)]
-        head = mlp(width * height * breadth, dense, outputs, activation)
-        super().__init__(*layers[:-1], *blocks, layers[-1], nn.Flatten(), *head)
+        layers = down(x_shape, channels, activation, residual_blocks, patch)
+        features = math.prod(grid_shape(x_shape, channels, patch))
+        super().__init__(*layers, nn.Flatten(), *mlp(features, dense, outputs, activation))
 
 
 class ConvDecoder(nn.Module):
@@ -115,18 +152,10 @@ class ConvDecoder(nn.Module):
         dense: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        chosen = stages(x_shape, channels, patch)
-        factor = math.prod(stride for _, stride, _ in chosen)
-        self.grid = (channels[-1], x_shape[1] // factor, x_shape[2] // factor)
+        self.grid = grid_shape(x_shape, channels, patch)
         linear = mlp(inputs, dense, math.prod(self.grid), activation)
         self.linear = linear if dense else linear[0]
-        width = channels[-1]
-        layers: list[nn.Module] = [ResidualConv(width, activation) for _ in range(residual_blocks)]
-        outputs = [*reversed(channels[:-1]), x_shape[0]]
-        for features, stage in zip(outputs, reversed(chosen), strict=True):
-            layers += [ACTIVATIONS[activation](), nn.ConvTranspose2d(width, features, *stage)]
-            width = features
-        self.stages = nn.Sequential(*layers)
+        self.stages = nn.Sequential(*up(channels, x_shape, activation, residual_blocks, patch))
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.linear(z).unflatten(-1, self.grid)  # (B, K, H / 2^n, W / 2^n)

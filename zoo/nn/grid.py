@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from zoo.nn.conv import ResidualConv, stages
+from zoo.nn.conv import down, up
 
 
 def grid_encoder(
@@ -18,24 +18,15 @@ def grid_encoder(
         outputs: Channels of the grid.
         residual_blocks: Behind the stages.
     """
-    layers: list[nn.Module] = []
-    width = x_shape[0]
-    for features, stage in zip(channels, stages(x_shape, channels), strict=True):
-        layers += [nn.Conv2d(width, features, *stage), nn.ReLU()]
-        width = features
-    blocks = [ResidualConv(width) for _ in range(residual_blocks)]
-    return nn.Sequential(*layers[:-1], *blocks, nn.ReLU(), nn.Conv2d(width, outputs, 1))
+    layers = down(x_shape, channels, "relu", residual_blocks)
+    return nn.Sequential(*layers, nn.Conv2d(channels[-1], outputs, 1))
 
 
 def grid_decoder(
     inputs: int, channels: Sequence[int], x_shape: Sequence[int], residual_blocks: int
 ) -> nn.Sequential:
     """From grids (B, inputs, H / 2^n, W / 2^n) to images (B, C, H, W): the encoder, backwards."""
-    width, chosen = channels[-1], stages(x_shape, channels)
-    layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1)]
-    layers += [ResidualConv(width) for _ in range(residual_blocks)]
-    outputs = [*reversed(channels[:-1]), x_shape[0]]
-    for features, stage in zip(outputs, reversed(chosen), strict=True):
-        layers += [nn.ReLU(), nn.ConvTranspose2d(width, features, *stage)]
-        width = features
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        nn.Conv2d(inputs, channels[-1], 3, padding=1),
+        *up(channels, x_shape, "relu", residual_blocks),
+    )

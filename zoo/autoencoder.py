@@ -53,7 +53,6 @@ class Autoencoder(LatentVariableModel, ABC):
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
         decoder_inputs: Numbers that the decoder takes; by default the code itself, D.
-        weight_decay: Share of the learning rate by which each step shrinks weights.
     """
 
     tags: ClassVar[tuple[str, ...]] = (
@@ -86,7 +85,6 @@ class Autoencoder(LatentVariableModel, ABC):
         lr_schedule: Schedule,
         lr_warmup_steps: int,
         decoder_inputs: int | None = None,
-        weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
         check_image_shape(x_shape)
@@ -94,7 +92,6 @@ class Autoencoder(LatentVariableModel, ABC):
             1, latent_dim=latent_dim, **{f"hidden[{i}]": w for i, w in enumerate(hidden)}
         )
         check_at_least(0, residual_blocks=residual_blocks, lr=lr, lr_warmup_steps=lr_warmup_steps)
-        check_at_least(0, weight_decay=weight_decay)
         check_choice(Likelihood, likelihood=likelihood)
         check_choice(Network, network=network)
         check_choice(Activation, activation=activation)
@@ -107,7 +104,6 @@ class Autoencoder(LatentVariableModel, ABC):
         self.x_shape = tuple(x_shape)
         self.latent_shape = (latent_dim,)
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
-        self.weight_decay = weight_decay
         inputs = latent_dim if decoder_inputs is None else decoder_inputs
         if network == "mlp":
             pixels = x_shape[0] * x_shape[1] * x_shape[2]
@@ -187,5 +183,4 @@ class Autoencoder(LatentVariableModel, ABC):
             self.lr_schedule,
             self.lr_warmup_steps,
             self.trainer.estimated_stepping_batches,
-            weight_decay=self.weight_decay,
         )

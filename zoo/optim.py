@@ -6,7 +6,7 @@ from typing import Literal
 
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LambdaLR
 
 Schedule = Literal["constant", "cosine"]
@@ -19,7 +19,6 @@ def adam(
     warmup_steps: int,
     total_steps: float,
     betas: tuple[float, float] = (0.9, 0.999),
-    weight_decay: float = 0.0,
 ) -> OptimizerLRScheduler:
     """Adam (Kingma & Ba 2015) whose learning rate rises linearly, then stays or falls.
 
@@ -30,8 +29,6 @@ def adam(
         warmup_steps: Steps over which the rate rises from zero to `lr`.
         total_steps: Optimiser steps of the whole run; `cosine` needs a finite number.
         betas: Decays of the running averages of the gradient and of its square.
-        weight_decay: Share of the learning rate by which each step shrinks weights (AdamW,
-            Loshchilov & Hutter 2019), but no vectors: biases, gains and scales.
 
     Raises:
         ValueError: if `cosine` is asked for in a run without an end.
@@ -42,13 +39,7 @@ def adam(
             "set --trainer.max_epochs or --trainer.max_steps, or use lr_schedule=constant."
         )
 
-    weights, vectors = list[nn.Parameter](), list[nn.Parameter]()
-    for parameter in parameters:
-        (weights if parameter.ndim > 1 and weight_decay else vectors).append(parameter)
-    groups = [{"params": vectors, "weight_decay": 0.0}]
-    if weights:
-        groups.append({"params": weights, "weight_decay": weight_decay})
-    optimizer = AdamW(groups, lr=lr, betas=betas, fused=True)
+    optimizer = Adam(parameters, lr=lr, betas=betas, fused=True)
     # With it Lightning refuses to clip gradients in mixed precision, as the fused kernel would
     # unscale them after that; a scaler then does it before.
     optimizer._step_supports_amp_scaling = False

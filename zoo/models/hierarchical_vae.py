@@ -57,8 +57,6 @@ class HierarchicalVAE(Autoencoder):
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
-        weight_decay: Share of the learning rate by which each step shrinks weights (AdamW,
-            Loshchilov & Hutter 2019), against overfitting.
     """
 
     about: ClassVar = (
@@ -80,7 +78,6 @@ class HierarchicalVAE(Autoencoder):
         lr: float = 1e-3,
         lr_schedule: Schedule = "constant",
         lr_warmup_steps: int = 0,
-        weight_decay: float = 0.0,
     ) -> None:
         check_at_least(1, layers=len(latent_dims), width=width)
         check_at_least(1, **{f"latent_dims[{i}]": dim for i, dim in enumerate(latent_dims)})
@@ -97,7 +94,6 @@ class HierarchicalVAE(Autoencoder):
             lr_schedule,
             lr_warmup_steps,
             decoder_inputs=width,
-            weight_decay=weight_decay,
         )
         self.save_hyperparameters()
         check_at_least(0, kl_warmup_steps=kl_warmup_steps)

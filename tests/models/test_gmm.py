@@ -1,7 +1,7 @@
 """The Gaussian mixture against scikit-learn, torch.distributions, closed forms and itself."""
 
 import math
-import os
+import multiprocessing
 import resource
 from itertools import pairwise
 from pathlib import Path
@@ -443,29 +443,24 @@ def test_densities_are_float32_under_bfloat16():
     assert sums["log_likelihood"].item() == pytest.approx(exact.sum().item(), rel=1e-5)
 
 
-def in_a_child(function):
-    """Run a function in a child process; return what it returned."""
-    receiver, sender = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(sender, repr(function()).encode())
-        except BaseException as error:
-            os.write(sender, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(sender)
-    with os.fdopen(receiver) as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    return answer
-
-
 def memory(key):
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
     raise KeyError(key)
+
+
+def fit_in_little_memory(path, allowed, copy, answer):
+    """Fit to an array on disk, or to a copy of it, and send how many epochs that took."""
+    torch.set_num_threads(1)
+    try:
+        data = np.load(path, mmap_mode="r")
+        limit = memory("VmData") + allowed
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        model = GMM((64,), 2, "diag").fit(np.array(data) if copy else data, max_epochs=2, tol=-1)
+        answer.send(len(model.history))
+    except (MemoryError, RuntimeError) as error:
+        answer.send(repr(error))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
@@ -480,17 +475,18 @@ def test_a_fit_to_an_array_four_times_the_memory_it_may_take(tmp_path):
     allowed = x.nbytes // 4
     assert allowed == 32 * 2**20
 
-    def fit(copy):
-        data = np.load(path, mmap_mode="r")
-        limit = memory("VmData") + allowed
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        if copy:
-            data = np.array(data)
-        model = GMM((dim,), 2, "diag").fit(data, max_epochs=2, tol=-1)
-        return len(model.history)
+    def answer(copy):
+        context = multiprocessing.get_context("spawn")  # a fork has what its parent left free
+        ours, theirs = context.Pipe()
+        child = context.Process(target=fit_in_little_memory, args=(path, allowed, copy, theirs))
+        child.start()
+        theirs.close()
+        found = ours.recv()
+        child.join()
+        return found
 
-    assert in_a_child(lambda: fit(copy=False)) == "2"
-    assert "Error" in in_a_child(lambda: fit(copy=True))  # the limit does limit
+    assert answer(copy=False) == 2
+    assert "Error" in answer(copy=True)  # the limit does limit
 
 
 # --- verbs ---------------------------------------------------------------------------------------

@@ -162,9 +162,7 @@ def save_grid(
     picture = _picture(images, columns, min_width)
     if colours is not None:
         picture = picture.quantize(colours)
-    write_atomically(
-        Path(path).expanduser(), lambda part: picture.save(part, format="PNG", optimize=True)
-    )
+    write_atomically(Path(path).expanduser(), lambda part: picture.save(part, format="PNG"))
 
 
 def save_animation(paths: Tensor, path: str | Path, min_width: int = 448) -> None:

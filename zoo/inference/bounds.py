@@ -115,13 +115,12 @@ def importance_weighted_bound(
     q = model.posterior(x)
     batch = len(x)
     step = max(1, chunk // batch)
+    part = max(1, PART // x.numel()) if x.device.type == "cpu" else step
     log_sum = x.new_full((batch,), -math.inf, dtype=torch.float64)  # log sum_i w_i
     log_sum_squares = log_sum.clone()  # log sum_i w_i^2
     for start in range(0, samples, step):
         z = q.sample((min(step, samples - start),))  # (n, B, *latent_shape)
-        size = max(1, PART // x.numel()) if x.device.type == "cpu" else len(z)
-        parts = torch.split(z, size)
-        log_p = torch.cat([log_joint(model, x, part) for part in parts])  # (n, B)
+        log_p = torch.cat([log_joint(model, x, codes) for codes in torch.split(z, part)])  # (n, B)
         log_w = log_p.double() - q.log_prob(z).double()  # (n, B)
         log_sum = torch.logaddexp(log_sum, log_w.logsumexp(0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2 * log_w).logsumexp(0))

@@ -24,14 +24,18 @@ def small(**arguments):
     return model
 
 
+GRIDS = {"latent_dims": (2,), "grid_channels": (2, 1), "network": "conv", "hidden": (6,)}
+"""A layer that is a vector, and two on a grid of 2 x 2."""
+
+
 def images(n):
     return (torch.rand(n, 1, 4, 4) < 0.5).double()
 
 
 def factors(model, x, code):
     """Mean and scale of p(z_l | above) and of q(z_l | above, x), and z_l: in the paper's terms."""
-    evidence, h = model.encoder(x), model.ladder.start
-    for rung, part in zip(model.ladder.rungs, code.split(model.ladder.dims, -1), strict=True):
+    h, parts = model.ladder.start, code.split(model.ladder.dims, -1)
+    for rung, part, evidence in zip(model.ladder.rungs, parts, model.evidence(x), strict=True):
         mean, log_scale = rung.prior(h).expand(len(x), -1).chunk(2, -1)
         scale = log_scale.exp()
         shift, log_ratio = rung.posterior(h + rung.evidence(evidence)).chunk(2, -1)
@@ -65,8 +69,9 @@ def test_one_layer_is_a_vae_of_the_same_blocks():
     torch.testing.assert_close(model.decode(z), vae.decode(z))
 
 
-def test_terms_are_those_of_the_factors_of_the_paper():
-    model, x = small(latent_dims=(2, 3, 1)), images(10)
+@pytest.mark.parametrize("arguments", [{"latent_dims": (2, 3, 1)}, GRIDS])
+def test_terms_are_those_of_the_factors_of_the_paper(arguments):
+    model, x = small(**arguments), images(10)
     torch.manual_seed(1)
     terms = model.loss({"image": x})
     torch.manual_seed(1)
@@ -98,27 +103,36 @@ def test_rate_of_the_layers_is_the_whole_by_monte_carlo():
     assert whole.mean() > 0.1
 
 
-def test_density_of_a_draw_is_that_of_the_same_code():
-    q = small().posterior(images(5))
+@pytest.mark.parametrize(("arguments", "dims"), [({}, 5), (GRIDS, 2 + 4 * 3)])
+def test_density_of_a_draw_is_that_of_the_same_code(arguments, dims):
+    model, x = small(**arguments), images(5)
+    q = model.posterior(x)
     for shape in ((), (7,), (2, 3)):
         z = q.rsample(shape)
         drawn = q.log_prob(z)
         assert q.log_prob(z) is drawn
         torch.testing.assert_close(q.log_prob(z.clone()), drawn, atol=1e-10, rtol=0)
-        assert (z.shape, drawn.shape) == ((*shape, 5, 5), (*shape, 5))
+        assert (z.shape, drawn.shape) == ((*shape, 5, dims), (*shape, 5))
+    one = model.posterior(x[3:4])  # no image sees another
+    torch.testing.assert_close(one.log_prob(z[..., 3:4, :]), drawn[..., 3:4])
+    assert model.latent_shape == (dims,)
 
 
-def test_a_layer_depends_on_those_above_it_alone():
-    model, x = small(), images(1)
+@pytest.mark.parametrize("arguments", [{}, GRIDS])
+def test_a_layer_depends_on_those_above_it_alone(arguments):
+    model, x = small(**arguments), images(1)
     q = model.posterior(x)
 
     def means(code):
         return torch.cat([f[1].mean for f in factors(model, x, code)], -1)[0]
 
     jacobian = torch.autograd.functional.jacobian(means, q.sample())[:, 0]  # (D, D)
-    assert (jacobian[:2] == 0).all()  # the top layer on none
-    assert (jacobian[2:, :2] != 0).all()
-    assert (jacobian[2:, 2:] == 0).all()
+    start = 0
+    for dim in model.ladder.dims:
+        layer = jacobian[start : start + dim]
+        assert (layer[:, :start] != 0).all()
+        assert (layer[:, start:] == 0).all()
+        start += dim
 
 
 def test_code_is_the_means_from_the_top_down():
@@ -133,15 +147,20 @@ def test_code_is_the_means_from_the_top_down():
     torch.testing.assert_close(top.std(0), 20_000**0.5 * error, rtol=5 / math.sqrt(40_000), atol=0)
 
 
-@pytest.fixture(scope="module")
-def one_dimensional():
+ON_ONE_PLACE = {"latent_dims": (1,), "grid_channels": (1,), "network": "conv", "hidden": (6, 8)}
+"""A vector of one number, and one on a grid of 1 x 1."""
+
+
+@pytest.fixture(scope="module", params=[{"latent_dims": (1, 1), "hidden": (8,)}, ON_ONE_PLACE])
+def one_dimensional(request):
     """Two layers of one dimension each, and log p(x) by quadrature."""
-    model = small(latent_dims=(1, 1), hidden=(8,)).eval()
+    model = small(**request.param).eval()
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.mul_(2)
         for rung in model.ladder.rungs:  # near the prior, so that no weight has a heavy tail
-            for parameter in rung.posterior[-1][-1].parameters():
+            *_, last = (m for m in rung.posterior.modules() if [*m.parameters(recurse=False)])
+            for parameter in last.parameters():
                 parameter.mul_(0.3)
     x = images(4)
     # The trapezoidal rule on a smooth integrand that vanishes at the border converges
@@ -190,8 +209,19 @@ def test_warmup_weighs_the_rate_in_training_only():
     torch.testing.assert_close(terms["loss"], -terms["elbo"])
 
 
-def test_every_parameter_is_trained():
-    model = small(network="conv", hidden=(4, 6), residual_blocks=1)
+def test_latents_on_a_grid_start_as_noise():
+    torch.manual_seed(0)
+    model, x = HierarchicalVAE(x_shape=(1, 4, 4), activation="tanh", **GRIDS), images(5).float()
+    for p_l, q_l, _ in [*factors(model, x, model.posterior(x).sample())][1:]:
+        for factor in (p_l, q_l):
+            assert (factor.mean == 0).all()
+            assert (factor.stddev == 1).all()
+
+
+@pytest.mark.parametrize("grid_channels", [(), (2, 1)])
+def test_every_parameter_is_trained(grid_channels):
+    sizes = {"network": "conv", "hidden": (4, 6), "residual_blocks": 1}
+    model = small(**sizes, grid_channels=grid_channels)
     model.loss({"image": images(8)})["loss"].backward()
     for name, p in model.named_parameters():
         assert p.grad.abs().sum() > 0, name
@@ -203,6 +233,9 @@ def test_every_parameter_is_trained():
         ({"latent_dims": ()}, "layers is 0"),
         ({"latent_dims": (3, 0)}, r"latent_dims\[1\] is 0"),
         ({"width": 0}, "width is 0"),
+        ({**GRIDS, "grid_channels": (2, 0)}, r"grid_channels\[1\] is 0"),
+        ({**GRIDS, "network": "mlp"}, "set network=conv"),
+        ({**GRIDS, "hidden": (4, 4, 4)}, "cannot be divided"),
         ({"kl_warmup_steps": -1}, "kl_warmup_steps is -1"),
     ],
 )

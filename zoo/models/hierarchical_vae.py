@@ -13,6 +13,9 @@ $$z_l = \mu_l + \sigma_l \epsilon_l, \qquad
   p(\epsilon_l) = \mathcal N(0, I), \qquad
   q(\epsilon_l \mid z_{>l}, x) = \mathcal N(\Delta\mu_l, \Delta\sigma_l^2).$$
 
+Layers of vectors come first; those below them may lie on a grid, with latents of its own for each
+place, that convolutions join (section 3.1 there).
+
 z and epsilon determine each other, and log p, the bound and each of its terms are the same in both:
 
 $$\log p(x) \ge \mathbb E_q [\log p(x \mid z)] - \sum_{l=1}^L
@@ -22,17 +25,24 @@ The code of this model is the vector of all $\epsilon_l$, the top layer first. I
 its posterior is Gaussian only layer by layer.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from zoo.autoencoder import Autoencoder, Likelihood, Network
 from zoo.base import Batch
-from zoo.checks import check_at_least, check_images, check_shape
-from zoo.distributions import diagonal_gaussian, image_likelihood, standard_gaussian
+from zoo.checks import check_at_least, check_image_shape, check_images, check_shape
+from zoo.distributions import (
+    at_least_float32,
+    diagonal_gaussian,
+    image_likelihood,
+    standard_gaussian,
+)
+from zoo.nn.conv import ConvDecoder, ConvEncoder, grid_shape
 from zoo.nn.ladder import Ladder
 from zoo.nn.mlp import Activation
 from zoo.optim import Schedule
@@ -43,7 +53,9 @@ class HierarchicalVAE(Autoencoder):
 
     Args:
         x_shape: Shape of an image, (C, H, W).
-        latent_dims: Latent dimensions of each layer, the top one first; D in all.
+        latent_dims: Latent dimensions of each layer, the top one first.
+        grid_channels: Latents at each place of the layers that follow below, which lie on the grid
+            that the convolutions of `network=conv` end with (NVAE).
         width: Numbers of the state that goes down the ladder, and of what the encoder gives.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
@@ -68,6 +80,7 @@ class HierarchicalVAE(Autoencoder):
         self,
         x_shape: tuple[int, int, int] = (1, 28, 28),
         latent_dims: tuple[int, ...] = (10, 10),
+        grid_channels: tuple[int, ...] = (),
         width: int = 256,
         likelihood: Likelihood = "bernoulli",
         network: Network = "mlp",
@@ -81,9 +94,17 @@ class HierarchicalVAE(Autoencoder):
     ) -> None:
         check_at_least(1, layers=len(latent_dims), width=width)
         check_at_least(1, **{f"latent_dims[{i}]": dim for i, dim in enumerate(latent_dims)})
+        check_at_least(1, **{f"grid_channels[{i}]": n for i, n in enumerate(grid_channels)})
+        if grid_channels and network != "conv":
+            raise ValueError(
+                f"grid_channels={tuple(grid_channels)} needs convolutions; set network=conv and "
+                "hidden to their channels, or leave grid_channels empty."
+            )
+        check_image_shape(x_shape)
+        grid = grid_shape(x_shape, hidden) if grid_channels else ()
         super().__init__(
             x_shape,
-            sum(latent_dims),
+            sum(latent_dims) + sum(grid_channels) * math.prod(grid[1:]),
             width,
             likelihood,
             network,
@@ -98,7 +119,12 @@ class HierarchicalVAE(Autoencoder):
         self.save_hyperparameters()
         check_at_least(0, kl_warmup_steps=kl_warmup_steps)
         self.kl_warmup_steps = kl_warmup_steps
-        self.ladder = Ladder(width, latent_dims, activation)
+        self.latent_dims, self.grid_channels = tuple(latent_dims), tuple(grid_channels)
+        enter = None
+        if isinstance(self.decoder, ConvDecoder) and grid_channels:
+            enter = nn.Sequential(self.decoder.linear, nn.Unflatten(-1, grid))
+            self.decoder = self.decoder.stages
+        self.ladder = Ladder(width, latent_dims, activation, grid, grid_channels, enter)
 
     def prior(self) -> Distribution:
         """p(epsilon) = N(0, I): batch shape (), event shape (D,)."""
@@ -106,7 +132,16 @@ class HierarchicalVAE(Autoencoder):
 
     def posterior(self, x: Tensor) -> "LadderPosterior":
         """q(epsilon | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
-        return LadderPosterior(self.ladder, self.code(x))
+        return LadderPosterior(self.ladder, self.evidence(x))
+
+    def evidence(self, x: Tensor) -> list[Tensor]:
+        """What the encoder gives each layer for images, (B, C, H, W): (B, W), then (B, K, h, w)."""
+        if not (self.grid_channels and isinstance(self.encoder, ConvEncoder)):
+            return [self.code(x)] * len(self.latent_dims)
+        check_shape("image", x, self.x_shape)
+        features = self.encoder.features(x)
+        vector = at_least_float32(self.encoder.outputs(features))
+        return [vector] * len(self.latent_dims) + [features] * len(self.grid_channels)
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for codes of shape (B, D): batch shape (B,), event shape (C, H, W)."""
@@ -135,12 +170,12 @@ class HierarchicalVAE(Autoencoder):
         return self.terms(loss, distortion, rate) | of_layers
 
     def _image(self, foot: Tensor) -> Distribution:
-        """p(x | z) from the state at the foot of the ladder, (B, W)."""
+        """p(x | z) from the state at the foot of the ladder, (B, W) or (B, K, h, w)."""
         return image_likelihood(self.decoder(foot), self.log_scale)
 
 
 class Descent(NamedTuple):
-    """A way down the ladder: code (*, D), q of each layer, the state at the foot (*, W)."""
+    """A way down the ladder: code (*, D), q of each layer, the state at the foot."""
 
     code: Tensor
     layers: list[Distribution]
@@ -155,17 +190,17 @@ class LadderPosterior(Distribution):
 
     Args:
         ladder: The layers.
-        evidence: What the encoder gives for x, (B, W).
+        evidence: What the encoder gives each layer for x, (B, ...).
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
     has_rsample = True
 
-    def __init__(self, ladder: Ladder, evidence: Tensor) -> None:
+    def __init__(self, ladder: Ladder, evidence: Sequence[Tensor]) -> None:
         self._ladder, self._evidence = ladder, evidence
         self._drawn: tuple[Tensor, Tensor] | None = None
         event_shape = torch.Size([sum(ladder.dims)])
-        super().__init__(evidence.shape[:-1], event_shape, validate_args=False)
+        super().__init__(evidence[0].shape[:-1], event_shape, validate_args=False)
 
     @property
     def mean(self) -> Tensor:
@@ -181,7 +216,7 @@ class LadderPosterior(Distribution):
     def draw(self, sample_shape: Any = ()) -> Descent:
         """Draw a code, and keep what was met on the way."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        e = self._evidence
+        e = self._evidence[0]
         noise = iter(self._ladder.split(torch.randn(shape, dtype=e.dtype, device=e.device)))
         descent = self._descend(lambda q: q.mean + q.stddev * next(noise))
         self._drawn = descent.code, self._density(descent)
@@ -201,8 +236,8 @@ class LadderPosterior(Distribution):
         """Go down, and choose the code of each layer from its q given those above."""
         h: Tensor = self._ladder.start
         parts, layers = list[Tensor](), list[Distribution]()
-        for rung in self._ladder.rungs:
-            q = diagonal_gaussian(rung.infer(h, self._evidence))
+        for rung, evidence in zip(self._ladder.rungs, self._evidence, strict=True):
+            q = diagonal_gaussian(rung.infer(h, evidence))
             layers.append(q)
             parts.append(pick(q))
             h = rung(h, parts[-1])

@@ -126,6 +126,19 @@ class ConvEncoder(nn.Sequential):
         layers = down(x_shape, channels, activation, residual_blocks, patch)
         features = math.prod(grid_shape(x_shape, channels, patch))
         super().__init__(*layers, nn.Flatten(), *mlp(features, dense, outputs, activation))
+        self._stages = len(layers)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the stages give for images: (B, C, H, W) to (B, *grid_shape)."""
+        for layer in list(self)[: self._stages]:
+            x = layer(x)
+        return x
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """What the encoder gives for images of such features, (B, outputs)."""
+        for layer in list(self)[self._stages :]:
+            features = layer(features)
+        return features
 
 
 class ConvDecoder(nn.Module):

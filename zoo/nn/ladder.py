@@ -8,15 +8,23 @@ $$z_l = \mu_l(h_l) + \sigma_l(h_l) \odot \epsilon_l, \qquad
 
 The posterior of a layer sees the same h, with the evidence of the image added to it. Blocks start
 as the identity, so that gradients reach the top from the first step on.
+
+The state is a vector, and from some rung on a grid of vectors, on which convolutions take the place
+of dense layers: there each place has latents of its own (Kingma et al. 2016, NVAE).
 """
 
+import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from zoo.distributions import at_least_float32
+from zoo.nn.conv import ResidualConv
 from zoo.nn.mlp import ACTIVATIONS, Activation, ResidualBlock
+
+Block = TypeVar("Block", ResidualBlock, ResidualConv)
 
 
 def head(width: int, outputs: int, activation: Activation) -> nn.Sequential:
@@ -24,67 +32,140 @@ def head(width: int, outputs: int, activation: Activation) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(width), ACTIVATIONS[activation](), nn.Linear(width, outputs))
 
 
-def still(block: ResidualBlock) -> ResidualBlock:
-    """Make a new block the identity."""
-    for parameter in block.residual[-1].parameters():
+def zeroed(layer: nn.Module) -> nn.Module:
+    """Make a new layer give zeros."""
+    for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+    return layer
+
+
+def still(block: Block) -> Block:
+    """Make a new block the identity."""
+    zeroed(block.residual[-1])
     return block
 
 
 class Rung(nn.Module):
-    """One layer of latents on the ladder.
+    """One layer of latents on the ladder, of d numbers.
 
     Args:
-        width: Numbers of the state h and of the evidence, W.
-        dim: Latent dimensions of the layer, d.
-        activation: Non-linearity.
+        prior: The state above, h, to the mean and log scale of p(z_l | above), (*, 2 d).
+        evidence: What the encoder gives, to what is added to h.
+        posterior: That sum to the mean and log scale of q(epsilon_l | above, x), (*, 2 d).
+        embed: z_l, (*, d), to what is added to h.
+        block: That sum to the state below.
     """
 
-    def __init__(self, width: int, dim: int, activation: Activation) -> None:
+    def __init__(
+        self,
+        prior: nn.Module,
+        evidence: nn.Module,
+        posterior: nn.Module,
+        embed: nn.Module,
+        block: nn.Module,
+    ) -> None:
         super().__init__()
-        self.prior = head(width, 2 * dim, activation)
-        self.evidence = head(width, width, activation)
-        self.posterior = nn.Sequential(
-            still(ResidualBlock(width, activation)), head(width, 2 * dim, activation)
-        )
-        self.embed = nn.Linear(dim, width)
-        self.block = still(ResidualBlock(width, activation))
+        self.prior, self.evidence, self.posterior = prior, evidence, posterior
+        self.embed, self.block = embed, block
 
     def infer(self, h: Tensor, evidence: Tensor) -> Tensor:
-        """Mean and log scale of q(epsilon_l | above, x), (*, 2 d), from h and evidence, (*, W)."""
+        """Mean and log scale of q(epsilon_l | above, x), (*, 2 d), from h and the evidence."""
         return at_least_float32(self.posterior(h + self.evidence(evidence)))
 
     def forward(self, h: Tensor, code: Tensor) -> Tensor:
-        """The state below, (*, W), from the state h, (*, W), and epsilon_l, (*, d)."""
+        """The state below from the state h and epsilon_l, (*, d)."""
         mean, log_scale = at_least_float32(self.prior(h)).chunk(2, -1)
         z = mean + log_scale.exp() * code
         below: Tensor = self.block(h + self.embed(z))
         return below
 
 
+def vector_rung(width: int, dim: int, activation: Activation) -> Rung:
+    """Make a layer of d latents on states that are vectors, (*, W)."""
+    return Rung(
+        prior=head(width, 2 * dim, activation),
+        evidence=head(width, width, activation),
+        posterior=nn.Sequential(
+            still(ResidualBlock(width, activation)), head(width, 2 * dim, activation)
+        ),
+        embed=nn.Linear(dim, width),
+        block=still(ResidualBlock(width, activation)),
+    )
+
+
+def grid_rung(grid: Sequence[int], channels: int, activation: Activation) -> Rung:
+    """Make a layer of c latents at each place of states that are grids, (*, K, h, w): d = c h w.
+
+    At the start p(z_l | above) = q(z_l | above, x) = N(0, I): without that, so many latents upset
+    the first steps of a training.
+    """
+    features, *places = grid
+
+    def read(outputs: int) -> tuple[nn.Module, ...]:
+        norm, f = nn.GroupNorm(1, features), ACTIVATIONS[activation]()
+        return norm, f, nn.Conv2d(features, outputs, 1)
+
+    def gaussian() -> tuple[nn.Module, ...]:
+        *layers, last = read(2 * channels)
+        return *layers, zeroed(last), nn.Flatten()
+
+    return Rung(
+        prior=OnGrids(*gaussian()),
+        evidence=OnGrids(*read(features)),
+        posterior=OnGrids(still(ResidualConv(features, activation)), *gaussian()),
+        embed=nn.Sequential(
+            nn.Unflatten(-1, (channels, *places)), OnGrids(nn.Conv2d(channels, features, 1))
+        ),
+        block=OnGrids(still(ResidualConv(features, activation))),
+    )
+
+
+class OnGrids(nn.Sequential):
+    """Layers on (B, K, h, w), for a batch of any shape, (*, K, h, w)."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        outputs = h.reshape(-1, *h.shape[-3:])
+        for layer in self:
+            outputs = layer(outputs)
+        return outputs.reshape(*h.shape[:-3], *outputs.shape[1:])
+
+
 class Ladder(nn.Module):
-    """All layers of latents, the top one first.
+    """All layers of latents, the top one first: vectors, and below them grids where there are any.
 
     Args:
-        width: Numbers of the state, W.
-        dims: Latent dimensions of each layer; D in all.
+        width: Numbers of the state of vectors, W.
+        dims: Latent dimensions of each layer of vectors.
         activation: Non-linearity.
+        grid: Shape of the state of grids, (K, h, w).
+        channels: Latents at each place of each layer of grids.
+        enter: The map from the one state to the other, where there are grids.
     """
 
-    def __init__(self, width: int, dims: Sequence[int], activation: Activation) -> None:
+    def __init__(
+        self,
+        width: int,
+        dims: Sequence[int],
+        activation: Activation,
+        grid: Sequence[int] = (),
+        channels: Sequence[int] = (),
+        enter: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.dims = list(dims)
+        vectors = [vector_rung(width, dim, activation) for dim in dims]
+        grids = [grid_rung(grid, c, activation) for c in channels]
+        self.dims = [*dims, *(c * math.prod(grid[1:]) for c in channels)]
         self.start = nn.Parameter(torch.zeros(width))
-        self.rungs: Sequence[Rung] = nn.ModuleList(  # type: ignore[assignment]
-            Rung(width, dim, activation) for dim in dims
-        )
+        if enter is not None:
+            vectors[-1].block = nn.Sequential(vectors[-1].block, enter)
+        self.rungs: Sequence[Rung] = nn.ModuleList([*vectors, *grids])  # type: ignore[assignment]
 
     def split(self, code: Tensor) -> tuple[Tensor, ...]:
         """The layers of a code (*, D)."""
         return torch.split(code, self.dims, -1)
 
     def forward(self, code: Tensor) -> Tensor:
-        """The state at the foot, (*, W), of a code (*, D)."""
+        """The state at the foot of a code (*, D)."""
         h: Tensor = self.start
         for rung, part in zip(self.rungs, self.split(code), strict=True):
             h = rung(h, part)

@@ -1,6 +1,7 @@
 """Every recipe is short, complete, and trains; a new file in recipes/ is tested by itself."""
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import recipes
 import zoo
 from datamodules import FakeFaces
 from zoo import catalog, checkpoint, fit
+from zoo.autoencoder import Autoencoder
 from zoo.cli import main
 
 every_recipe = pytest.mark.parametrize("name", recipes.names())
@@ -25,6 +27,9 @@ QUICK = [
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 ]
+
+
+SMALL = {"latent_dim": 3, "code_dim": 3, "codes": 4, "prior_width": 8, "prior_depth": 1}
 
 
 def read(name):
@@ -45,7 +50,8 @@ def start(tmp_path):
         torch.manual_seed(0)
         kept = {key: own[key] for key in ("x_shape", "components") if key in own}
         cls = getattr(zoo.models, family)
-        cls(latent_dim=3, hidden=(8,), lr=0.25, **kept).save_pretrained(folder)
+        sizes = {k: v for k, v in SMALL.items() if k in signature(cls).parameters}
+        cls(hidden=(8,), lr=0.25, **kept, **sizes).save_pretrained(folder)
         return folder
 
     return of
@@ -139,8 +145,6 @@ def test_complete(name):
 
 @every_recipe
 def test_sets_only_what_differs_from_the_defaults(name):
-    from inspect import signature
-
     import datamodules
 
     recipe = read(name)
@@ -197,10 +201,27 @@ def test_fine_tuning_starts_from_the_checkpoint(name, start, monkeypatch, capsys
     assert watch.training == [True, True]
 
 
-@pytest.mark.parametrize("name", [n for n in FINETUNE if n.endswith("-folder")])
+def folder_recipes():
+    """Recipes for pictures of one's own, with each of the checkpoints that their headers name."""
+    for name in FINETUNE:
+        if name.endswith("-folder"):
+            text = recipes.path(name).read_text(encoding="utf-8")
+            named = {model for model in zoo.list_models() if re.search(rf"\b{model}\b", text)}
+            yield from ((name, model) for model in sorted(named))
+
+
+def test_every_autoencoder_has_a_recipe_for_pictures_of_ones_own():
+    """All but the one that learns from the attributes of each picture."""
+    families = {name: getattr(zoo.models, zoo.describe(name).family) for name in zoo.list_models()}
+    networks = (Autoencoder, zoo.models.VQVAE)
+    trained = {name for name, family in families.items() if issubclass(family, networks)}
+    assert {model for _, model in folder_recipes()} == trained - {"dbvae-celeba"}
+
+
+@pytest.mark.parametrize(("name", "start_from"), [*folder_recipes()])
 @pytest.mark.filterwarnings("ignore:The number of training batches")
-def test_a_folder_of_pictures_and_one_command(name, tmp_path, capsys):
-    own = shipped(name)[1]
+def test_a_folder_of_pictures_and_one_command(name, start_from, tmp_path, capsys):
+    own = checkpoint.read_config(catalog.shipped(start_from)).init_args
     (tmp_path / "mine" / "more").mkdir(parents=True)
     generator = np.random.default_rng(0)
     for i in range(40):
@@ -208,10 +229,12 @@ def test_a_folder_of_pictures_and_one_command(name, tmp_path, capsys):
         Image.fromarray(pixels).save(tmp_path / "mine" / ("more" if i % 2 else "") / f"{i}.png")
     quick = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *QUICK]
     quick = [flag for flag in quick if "fast_dev_run" not in flag and "logger" not in flag]
-    assert main(["fit", name, f"--data.root={tmp_path / 'mine'}", *quick]) == 0
+    chosen = [f"--model.name={start_from}", f"--data.size={own['x_shape'][-1]}"]
+    assert main(["fit", name, f"--data.root={tmp_path / 'mine'}", *chosen, *quick]) == 0
     best = Path("runs", name.partition("/")[2], "version_0", "checkpoints", "best.ckpt")
     assert main(["export", str(best), "tuned"]) == 0
     model = zoo.from_pretrained("tuned")
-    assert model.base_model == read(name)["model"]["init_args"]["name"]
+    assert model.base_model == start_from
+    model = model.given(0) if model.conditions else model
     assert model.reconstruct(torch.rand(2, *own["x_shape"])).shape == (2, *own["x_shape"])
     capsys.readouterr()

@@ -5,10 +5,10 @@ Argument validation is off: it costs as much as a small network, and the verbs c
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
 
@@ -133,29 +133,32 @@ class PointMass(Distribution):
         return torch.zeros(there.shape, device=value.device).masked_fill(~there, -math.inf)
 
 
+class SequenceModel(Protocol):
+    """Gives the logits of all places, (B, T, K), from sequences (B, T); and draws n sequences."""
+
+    def __call__(self, s: Tensor) -> Tensor: ...
+
+    def sample(self, n: int) -> Tensor: ...
+
+
 class Autoregressive(Distribution):
-    """Grids of categories, drawn place by place in raster order: batch shape (), event (h, w).
+    """Grids of categories in raster order: batch shape (), event (h, w).
 
     Args:
-        network: Gives the logits of places 1 to t, (B, t, K), from a sequence or its start.
+        network: The model of these sequences.
         grid: (h, w).
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, network: nn.Module, grid: tuple[int, ...]) -> None:
+    def __init__(self, network: SequenceModel, grid: tuple[int, ...]) -> None:
         self._network = network
         super().__init__(torch.Size(), torch.Size(grid), validate_args=False)
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = torch.Size(sample_shape)
-        device = next(self._network.parameters()).device
-        s = torch.empty(shape.numel(), 0, dtype=torch.int64, device=device)
-        for _ in range(self.event_shape.numel()):
-            logits = at_least_float32(self._network(s)[:, -1])  # (n, K)
-            s = torch.cat([s, torch.multinomial(logits.softmax(-1), 1)], 1)
-        return s.reshape(shape + self.event_shape)
+        return self._network.sample(shape.numel()).reshape(shape + self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats: (*, h, w) int64 to (*)."""

@@ -110,6 +110,19 @@ def test_the_transformer_sees_the_past_alone():
     assert torch.allclose(network(s[:, :3]), logits[:, :4])
 
 
+def test_what_is_kept_of_the_past_is_what_the_whole_of_it_gives():
+    torch.manual_seed(0)
+    network = CausalTransformer(categories=5, length=6, width=8, depth=2, heads=2).double()
+    torch.manual_seed(1)
+    drawn = network.sample(1_000)
+    torch.manual_seed(1)
+    s = torch.empty(1_000, 0, dtype=torch.int64)
+    for _ in range(6):
+        p = network(s)[:, -1].softmax(-1)
+        s = torch.cat([s, torch.multinomial(p, 1)], 1)
+    assert torch.equal(drawn, s)
+
+
 def test_attention_is_torchs():
     torch.manual_seed(0)
     block, h = CausalBlock(width=8, heads=2).double(), torch.randn(3, 5, 8).double()

@@ -8,6 +8,23 @@ import math
 import torch
 from torch import Tensor, nn
 
+from zoo.distributions import at_least_float32
+
+
+class Past:
+    """Keys and values of the places so far, (B, heads, t, D) each: none at the start."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Tensor, ...] = ()
+
+    def extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        """Keep those of the next places too, and give all."""
+        new: tuple[Tensor, ...] = (k, v)
+        if self._kept:
+            new = tuple(torch.cat(pair, 2) for pair in zip(self._kept, new, strict=True))
+        self._kept = new
+        return new
+
 
 class CausalBlock(nn.Module):
     """Self-attention to the past, then a perceptron, each added to its input.
@@ -15,6 +32,8 @@ class CausalBlock(nn.Module):
     Args:
         width: Numbers a position, a multiple of `heads`; input and output are (B, T, width).
         heads: Attention heads.
+
+    With a `Past`, the input is what follows it.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -27,14 +46,17 @@ class CausalBlock(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, past: Past | None = None) -> Tensor:
         qkv = self.qkv(self.norm(h)).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, heads, D)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
+        if past is not None:
+            k, v = past.extended(k, v)
         # spelt out: on a CPU, the gradient of torch's attention takes six times as long in bfloat16
-        future = torch.ones(h.shape[1], h.shape[1], dtype=torch.bool, device=h.device).triu(1)
+        new, seen = q.shape[2], k.shape[2]
+        future = torch.ones(new, seen, dtype=torch.bool, device=h.device).triu(seen - new + 1)
         scores = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(future, -math.inf)
-        seen = scores.softmax(-1) @ v
-        h = h + self.out(seen.transpose(1, 2).flatten(2))
+        read = scores.softmax(-1) @ v
+        h = h + self.out(read.transpose(1, 2).flatten(2))
         update: Tensor = self.mlp(h)
         return h + update
 
@@ -68,3 +90,18 @@ class CausalTransformer(nn.Module):
         h = torch.cat([start, past], 1)[:, : self.length]
         logits: Tensor = self.head(self.blocks(h + self.position[: h.shape[1]]))
         return logits
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Draw n sequences, (n, T) int64, place by place; what a block saw, it keeps."""
+        pasts = [Past() for _ in self.blocks]
+        s = torch.empty(n, 0, dtype=torch.int64, device=self.start.device)
+        h = self.start.expand(n, 1, -1)
+        for place in self.position:
+            h = h + place
+            for block, past in zip(self.blocks, pasts, strict=True):
+                h = block(h, past)
+            p = at_least_float32(self.head(h)[:, 0]).softmax(-1)  # (n, K)
+            s = torch.cat([s, torch.multinomial(p, 1)], 1)
+            h = self.embedding(s[:, -1:])
+        return s

@@ -155,7 +155,6 @@ class Autoregressive(Distribution):
         self._network = network
         super().__init__(torch.Size(), torch.Size(grid), validate_args=False)
 
-    @torch.no_grad()
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = torch.Size(sample_shape)
         return self._network.sample(shape.numel()).reshape(shape + self.event_shape)

@@ -18,7 +18,7 @@ demo: install
 	$(BIN)/python -m zoo.demo out
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: lint test
 

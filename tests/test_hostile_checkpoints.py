@@ -792,10 +792,10 @@ READERS = {  # and README.md, written by `card` aside and then into its place
 }
 
 
-@pytest.mark.parametrize("name", [*checkpoint.FILES, f".README.md.{os.getpid()}.part"])
+@pytest.mark.parametrize("name", [*checkpoint.FILES, ".README.md.{process}.part"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_plain_file(folder: Path, name: str, kind: str) -> None:
-    placed(kind, folder / name)
+    placed(kind, folder / name.format(process=os.getpid()))
     passwd = Path("/etc/passwd").read_bytes()
     refused = use(folder, *READERS.get(name, ("card",)))
     assert (name in ("config.json", "model.safetensors")) == ("load" in refused)

@@ -18,6 +18,7 @@ from datamodules.base import (
     ImageDataModule,
     Split,
     check_at_least,
+    place,
     split_indices,
     take,
 )
@@ -47,6 +48,8 @@ class ImageFolder(ImageDataModule):
             epoch, once, or left as they are.
         val_fraction: Share of the pictures to validate with, at least one picture.
         test_fraction: Share of the pictures to test with, at least one picture.
+        attributes: Names of sub-folders of `root`. With any, batches have `attributes`, too, int64
+            (B, A) of 1 where a picture is in that sub-folder and 0 where it is not.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class ImageFolder(ImageDataModule):
         binarization: Binarization = "none",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        attributes: tuple[str, ...] = (),
     ) -> None:
         check_at_least(1, size=size)
         if channels not in (1, 3):
@@ -74,6 +78,7 @@ class ImageFolder(ImageDataModule):
         self.channels = channels
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
+        self.attributes = tuple(attributes)
         self.class_names: list[str] = []
 
     @classmethod
@@ -92,11 +97,17 @@ class ImageFolder(ImageDataModule):
         return self.class_names[label]
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
-        """Return all splits, each with `image` uint8 (N, C, size, size) and `label` int64 (N,)."""
+        """Return all splits, each with `image` uint8 (N, C, size, size) and `label` int64 (N,).
+
+        Raises:
+            DataError: if there are too few pictures.
+            ValueError: if one of `attributes` is no sub-folder with pictures; names the nearest.
+        """
         root = Path(self.root).expanduser()
         files = picture_files(root)
         folders = [file.parts[0] if len(file.parts) > 1 else "." for file in files]
         self.class_names = sorted(set(folders))
+        columns = [place("sub-folder", name, self.class_names) for name in self.attributes]
         pixels, bad = read_pictures(root, files, self.size, self.channels)
         if bad:
             warn_of(bad, len(files), root)
@@ -114,6 +125,8 @@ class ImageFolder(ImageDataModule):
             "image": torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
             "label": torch.tensor([self.class_names.index(folders[i]) for i in good]),
         }
+        if columns:
+            tensors["attributes"] = (tensors["label"][:, None] == torch.tensor(columns)).long()
         parts = split_indices(n, n_val, n_test, self.seed)
         return {split: take(tensors, index) for split, index in parts.items()}
 

@@ -114,9 +114,10 @@ def made(name):
         return {"class_path": "FakeTaggedText", "init_args": {**sizes, **few}}
     if own["class_path"] == "CelebA":
         return {"class_path": "FakeFaces", "init_args": few}
-    family, start = shipped(name) if is_finetune(recipe) else ("", model)
-    kinds = {"classes": 2} if family == "DBVAE" else {}
-    return {"class_path": "FakeImages", "init_args": {"x_shape": start["x_shape"], **few, **kinds}}
+    if "attributes" in own.get("init_args", {}):
+        return {"class_path": "FakeFaces", "init_args": {"attributes": ["Smiling"], **few}}
+    shape = shipped(name)[1]["x_shape"] if is_finetune(recipe) else model["x_shape"]
+    return {"class_path": "FakeImages", "init_args": {"x_shape": shape, **few}}
 
 
 def add(trainer, callback):
@@ -222,11 +223,11 @@ def test_every_autoencoder_has_a_recipe_for_pictures_of_ones_own():
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 def test_a_folder_of_pictures_and_one_command(name, start_from, tmp_path, capsys):
     own = checkpoint.read_config(catalog.shipped(start_from)).init_args
-    (tmp_path / "mine" / "more").mkdir(parents=True)
+    (tmp_path / "mine" / "there").mkdir(parents=True)
     generator = np.random.default_rng(0)
     for i in range(40):
         pixels = generator.integers(0, 256, (24, 30, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "mine" / ("more" if i % 2 else "") / f"{i}.png")
+        Image.fromarray(pixels).save(tmp_path / "mine" / ("there" if i % 2 else "") / f"{i}.png")
     quick = ["--trainer.max_epochs=1", "--trainer.check_val_every_n_epoch=1", *QUICK]
     quick = [flag for flag in quick if "fast_dev_run" not in flag and "logger" not in flag]
     chosen = [f"--model.name={start_from}", f"--data.size={own['x_shape'][-1]}"]

@@ -53,6 +53,21 @@ def test_pictures_labels_and_split(tmp_path):
     assert whole["image"].dtype == torch.uint8
 
 
+def test_sub_folders_as_attributes(tmp_path):
+    for i in range(10):
+        for name in ("dogs", "cats", "birds"):
+            plain(tmp_path / name / f"{i}.png", {"dogs": 0, "cats": 100, "birds": 200}[name] + i)
+    batch = next(iter(load(tmp_path, attributes=["dogs", "birds"]).train_dataloader()))
+    value = batch["image"].amax((1, 2, 3)) * 255
+    expected = torch.stack([value < 50, value > 150], 1)
+    assert torch.equal(batch["attributes"], expected.long())
+    assert expected.any(0).all()
+    assert not expected.any(1).all()
+    assert "attributes" not in next(iter(load(tmp_path).train_dataloader()))
+    with pytest.raises(ValueError, match="there is no sub-folder 'dog'; did you mean 'dogs'"):
+        load(tmp_path, attributes=["dog"])
+
+
 def test_no_sub_folders_give_one_class(tmp_path):
     for i in range(5):
         plain(tmp_path / f"{i}.jpg")

@@ -76,24 +76,6 @@ def test_scores_count_each_group(monkeypatch):
         "recall_no_Eyeglasses": (3, 3),
     }
     assert model.scores({"image": torch.rand(1, 3, 16, 16)}) == {}
-    assert model.scores({"image": torch.rand(1, 3, 16, 16), "label": torch.tensor([1])}) == {}
-
-
-def test_labels_stand_for_a_single_attribute():
-    model, batch = small(attributes=("Bald",)), batch_of(6)
-    label = batch["attributes"][:, 0]
-    named = {"image": batch["image"], "attributes": label[:, None]}
-    labelled = {"image": batch["image"], "label": label}
-    for measure in (model.loss, model.scores):
-        torch.manual_seed(1)
-        expected = measure(named)
-        torch.manual_seed(1)
-        torch.testing.assert_close(measure(labelled), expected, rtol=0, atol=0)
-        assert len(expected) > 0
-    with pytest.raises(ValueError, match=r"labels up to 2, .* two sub-folders\.$"):
-        model.loss({**labelled, "label": torch.tensor([0, 1, 0, 1, 0, 2])})
-    with pytest.raises(ValueError, match="has 1 attributes, but this model knows 3"):
-        small().loss(labelled)
 
 
 def test_exhibits_are_the_rarest_and_the_commonest_codes(monkeypatch):

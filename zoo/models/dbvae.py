@@ -47,8 +47,7 @@ class DBVAE(Autoencoder):
     Args:
         x_shape: Shape of an image, (C, H, W).
         attributes: Names of a batch's attributes. The first is learned; of the others it is
-            measured how the recall differs where they are there and where they are not. A single
-            one may be given by labels 0 and 1 in their place.
+            measured how the recall differs where they are there and where they are not.
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
@@ -182,7 +181,7 @@ class DBVAE(Autoencoder):
             By name, how many of each image are right and of how many, (B,) each. A group of
             `recall_A` has the attribute A, and one of `recall_no_A` does not.
         """
-        if "attributes" not in batch and not ("label" in batch and len(self.attributes) == 1):
+        if "attributes" not in batch:
             return {}
         rest = self._attributes(batch) > 0
         there, found = rest[:, 0], self._heads(batch["image"])[1] > 0
@@ -209,12 +208,7 @@ class DBVAE(Autoencoder):
 
     def _attributes(self, batch: Batch) -> Tensor:
         """The attributes that this model knows, int64 (B, A)."""
-        found: Tensor = batch["attributes"] if "attributes" in batch else batch["label"][:, None]
-        if found.max() > 1:
-            raise ValueError(
-                f"there are labels up to {int(found.max())}, but a DBVAE tells 1 from 0; "
-                "sort pictures into two sub-folders."
-            )
+        found: Tensor = batch["attributes"]
         if found.shape[1] != len(self.attributes):
             raise ValueError(
                 f"a batch has {found.shape[1]} attributes, but this model knows "

@@ -62,7 +62,7 @@ class ImageFolder(ImageDataModule):
         binarization: Binarization = "none",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        attributes: tuple[str, ...] = (),
+        attributes: list[str] | None = None,
     ) -> None:
         check_at_least(1, size=size)
         if channels not in (1, 3):
@@ -78,7 +78,7 @@ class ImageFolder(ImageDataModule):
         self.channels = channels
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-        self.attributes = tuple(attributes)
+        self.attributes = [] if attributes is None else list(attributes)
         self.class_names: list[str] = []
 
     @classmethod

@@ -14,10 +14,10 @@ from lightning.pytorch.loggers import CSVLogger
 from torch.distributions import Normal
 
 import zoo
-from datamodules import FakeImages
+from datamodules import FakeImages, FakeTaggedText
 from zoo import fit
 from zoo.callbacks import LogActiveUnits, SampleGrid, SaveLast, SeedEpoch
-from zoo.models import VAE
+from zoo.models import GMM, VAE
 from zoo.pretrained import check_golden, export, load_training_checkpoint
 
 
@@ -371,6 +371,14 @@ def test_fine_tuning_starts_in_train_mode(tmp_path):
 def test_images_of_the_wrong_shape_or_range_stop_the_run(tmp_path):
     with pytest.raises(ValueError, match="built for"):
         trainer(tmp_path).fit(small(), data(x_shape=(1, 8, 8)))
+
+
+@pytest.mark.parametrize("model", [small, lambda: GMM((1, 8, 8), 2)], ids=["VAE", "GMM"])
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_data_without_images_stop_the_run(tmp_path, model, stage):
+    texts = FakeTaggedText(n=8, batch_size=8)
+    with pytest.raises(ValueError, match="but no image; pick other data"):
+        getattr(trainer(tmp_path), stage)(model(), texts)
 
 
 def test_ema_and_checkpoint_callbacks_work_outside_the_command_line(tmp_path):

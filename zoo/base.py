@@ -22,7 +22,7 @@ from datamodules.base import DataModule
 from zoo import checkpoint, hub
 from zoo.cards import write_card
 from zoo.catalog import locate
-from zoo.checks import check_images
+from zoo.checks import check_batch, check_images
 from zoo.errors import ZooError, brief, nearest, shown
 
 Batch = Mapping[str, Any]
@@ -107,7 +107,9 @@ class LatentVariableModel(LightningModule, ABC):
 
     def inputs(self, batch: Batch) -> Any:
         """What the verbs take as x, out of a batch: images under "image", vectors under "x"."""
-        return batch["image" if len(self.x_shape) == 3 else "x"]
+        key = "image" if self._of_images else "x"
+        check_batch(batch, key)
+        return batch[key]
 
     def conditioned(self, batch: Batch) -> Self:
         """The model whose verbs take these `inputs`: itself, or `given` the batch's conditions."""
@@ -215,6 +217,10 @@ class LatentVariableModel(LightningModule, ABC):
     def density(self) -> str:
         """What a likelihood is of: p(x), or p(x | y) with what y is."""
         return f"p(x | {self.condition})" if self.condition else "p(x)"
+
+    @property
+    def _of_images(self) -> bool:
+        return self.datum == "image" and len(self.x_shape) == 3
 
     # --- training --------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Checks of what users hand to the verbs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -22,6 +22,16 @@ def check_choice(literal: Any, **values: str) -> None:
     for name, value in values.items():
         if value not in get_args(literal):
             raise ValueError(f"{name} cannot be {value!r}; {nearest(value, get_args(literal))}")
+
+
+def check_batch(batch: Mapping[str, Any], *keys: str) -> None:
+    """Raise ValueError that names the first of `keys` that the batch has not."""
+    for key in keys:
+        if key not in batch:
+            raise ValueError(
+                f"the batch has {', '.join(batch) or 'nothing'}, but no {key}; pick other data, or "
+                "another model."
+            )
 
 
 def check_latent_dim(latent_dim: int, x_shape: Sequence[int]) -> None:

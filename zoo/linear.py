@@ -86,10 +86,6 @@ class LinearModel(EMModel, ABC):
         log_likelihood = self.log_prob(self.inputs(batch)).mean()
         return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
 
-    @property
-    def _of_images(self) -> bool:
-        return len(self.x_shape) == 3
-
     def _clipped(self, x: Tensor) -> Tensor:
         return x.clamp(0, 1) if self._of_images else x
 

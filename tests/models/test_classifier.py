@@ -189,6 +189,8 @@ def test_data_that_do_not_fit_are_refused():
         faces().loss(
             {"image": torch.rand(1, 3, 8, 8), "attributes": torch.ones(1, 2, dtype=torch.int64)}
         )
+    with pytest.raises(ValueError, match="the batch has image, but no label"):
+        small().loss({"image": torch.rand(1, 1, 8, 8)})
     with pytest.raises(ValueError, match="image has values in"):
         small().encode(torch.full((1, 1, 8, 8), 2.0))
     assert small().scores({"image": torch.rand(1, 1, 8, 8)}) == {}

@@ -133,6 +133,8 @@ def test_attributes_that_do_not_fit_are_refused():
     batch = {**batch_of(2), "attributes": torch.ones(2, 2, dtype=torch.int64)}
     with pytest.raises(ValueError, match="has 2 attributes, but this model knows 3"):
         small().loss(batch)
+    with pytest.raises(ValueError, match="the batch has image, but no attributes"):
+        small().loss({"image": batch["image"]})
 
 
 # --- what training draws -------------------------------------------------------------------------

@@ -132,7 +132,7 @@ class AE(Autoencoder):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The distortion of noisy images and the penalty of their codes, in nats per image."""
-        x = batch["image"]
+        x = self.inputs(batch)
         seen = x
         if self.noise and self.training:
             seen = masked(x, self.noise)

@@ -111,7 +111,7 @@ class BetaTCVAE(Autoencoder):
         Raises:
             ValueError: if the batch has a single image, of which q(z) cannot be estimated.
         """
-        x = batch["image"]
+        x = self.inputs(batch)
         if len(x) < 2:
             raise ValueError("a batch of one image says nothing of the others' codes; give two.")
         q, prior = self.posterior(x), self.prior()

@@ -19,7 +19,13 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from zoo.base import Batch, LatentVariableModel
-from zoo.checks import check_at_least, check_choice, check_image_shape, check_images
+from zoo.checks import (
+    check_at_least,
+    check_batch,
+    check_choice,
+    check_image_shape,
+    check_images,
+)
 from zoo.distributions import at_least_float32
 from zoo.optim import Schedule, adam
 
@@ -127,7 +133,7 @@ class Classifier(LatentVariableModel):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """-log p(y | x) in nats per image, summed over attributes; and the share that is right."""
-        logits, y = self.logits(batch["image"]), self._target(batch)
+        logits, y = self.logits(self.inputs(batch)), self._target(batch)
         if self.target == "label":
             loss = nn.functional.cross_entropy(logits, y)
         else:
@@ -157,6 +163,7 @@ class Classifier(LatentVariableModel):
 
     def _target(self, batch: Batch) -> Tensor:
         """What of the batch is learned: int64 (B,), or int64 (B, K) for attributes."""
+        check_batch(batch, self.target)
         y: Tensor = batch[self.target]
         if self.target == "attributes" and y.shape[1] != len(self.labels):
             raise ValueError(

@@ -163,7 +163,7 @@ class ConditionalVAE(Autoencoder):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative bound on log p(x | y) in nats per image; its rate is weighted in warm-up."""
-        x, model = batch["image"], self.conditioned(batch)
+        x, model = self.inputs(batch), self.conditioned(batch)
         q = model.posterior(x)
         distortion = -model.likelihood(q.rsample()).log_prob(x)  # (B,)
         rate = kl_divergence(q, self.prior())  # (B,)

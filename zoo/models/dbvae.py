@@ -30,7 +30,7 @@ from datamodules.base import DataModule
 from datamodules.loader import Batches
 from zoo.autoencoder import Autoencoder, Likelihood, Network
 from zoo.base import Batch
-from zoo.checks import check_at_least, check_images
+from zoo.checks import check_at_least, check_batch, check_images
 from zoo.distributions import diagonal_gaussian, standard_gaussian
 from zoo.errors import ZooError
 from zoo.inference.resampling import resampling_weights
@@ -159,7 +159,7 @@ class DBVAE(Autoencoder):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The classification's -log p(y | x) and the negative evidence lower bound, in nats."""
-        x, y = batch["image"], self._attributes(batch)[:, 0]
+        x, y = self.inputs(batch), self._attributes(batch)[:, 0]
         q, logit = self._heads(x)
         surprise = binary_cross_entropy_with_logits(logit, y.to(logit), reduction="none")  # (B,)
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)
@@ -208,6 +208,7 @@ class DBVAE(Autoencoder):
 
     def _attributes(self, batch: Batch) -> Tensor:
         """The attributes that this model knows, int64 (B, A)."""
+        check_batch(batch, "attributes")
         found: Tensor = batch["attributes"]
         if found.shape[1] != len(self.attributes):
             raise ValueError(

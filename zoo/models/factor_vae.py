@@ -120,7 +120,7 @@ class FactorVAE(Autoencoder):
         Raises:
             ValueError: if the batch has a single image, so that nothing can be shuffled.
         """
-        x = batch["image"]
+        x = self.inputs(batch)
         if len(x) < 2:
             raise ValueError("a batch of one image has no other to shuffle codes with; give two.")
         q = self.posterior(x)

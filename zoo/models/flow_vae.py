@@ -123,7 +123,7 @@ class FlowVAE(Autoencoder):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
-        x = batch["image"]
+        x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()
         distortion = -self.likelihood(z).log_prob(x)  # (B,)

@@ -195,10 +195,6 @@ class GMM(EMModel):
         return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
 
     @property
-    def _of_images(self) -> bool:
-        return len(self.x_shape) == 3
-
-    @property
     def _key(self) -> str:
         return "image" if self._of_images else "x"
 

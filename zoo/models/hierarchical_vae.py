@@ -158,7 +158,7 @@ class HierarchicalVAE(Autoencoder):
 
         Beside the rate, that of each layer, in closed form given a draw of those above.
         """
-        x = batch["image"]
+        x = self.inputs(batch)
         draw = self.posterior(x).draw()
         distortion = -self._image(draw.foot).log_prob(x)  # (B,)
         p = map(standard_gaussian, self.ladder.split(self.origin))

@@ -27,6 +27,7 @@ from torch.distributions import Distribution, Independent
 from zoo.base import Batch
 from zoo.checks import (
     check_at_least,
+    check_batch,
     check_choice,
     check_finite,
     check_lengths,
@@ -415,8 +416,7 @@ class HMM(EMModel):
         """Padded sequences and their lengths, of the shapes that they must have."""
         key = "values" if self.symbols is None else "tokens"
         batch = {key: x} if isinstance(x, Tensor) else x
-        if key not in batch:
-            raise ValueError(f"the batch has {', '.join(batch) or 'nothing'}, but no {key}.")
+        check_batch(batch, key)
         values, dim = batch[key], self.x_shape[1:]
         if values.ndim != 2 + len(dim) or tuple(values.shape[2:]) != dim:
             wanted = ", ".join(map(str, ("B", "T", *dim)))

@@ -106,7 +106,7 @@ class IWAE(Autoencoder):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative k-sample bound, in nats per image; the ELBO of the same draws beside it."""
-        x = batch["image"]
+        x = self.inputs(batch)
         code = self.code(x)
         z = diagonal_gaussian(code).rsample((self.k,))  # (k, B, D)
         doubly = self.dreg and z.requires_grad

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, Gamma
 
 from zoo.base import Batch
-from zoo.checks import check_at_least
+from zoo.checks import check_at_least, check_batch
 from zoo.distributions import WordCounts
 from zoo.em import EMModel, Statistics
 from zoo.inference.topics import (
@@ -355,9 +355,7 @@ class LDA(EMModel):
 
     def _check(self, batch: Batch) -> None:
         """Raise ValueError unless the batch has terms of this vocabulary, and how often."""
-        for key in ("tokens", "counts"):
-            if key not in batch:
-                raise ValueError(f"the batch has {', '.join(batch) or 'nothing'}, but no {key}.")
+        check_batch(batch, "tokens", "counts")
         tokens, counts = batch["tokens"], batch["counts"]
         if tokens.ndim != 2 or tokens.shape != counts.shape:
             raise ValueError(

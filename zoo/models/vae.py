@@ -102,7 +102,7 @@ class VAE(Autoencoder):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative evidence lower bound with its rate weighted by beta, in nats per image."""
-        x = batch["image"]
+        x = self.inputs(batch)
         q = self.posterior(x)
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)
         rate = kl_divergence(q, self.prior())  # (B,)

@@ -143,7 +143,7 @@ class VAEGAN(LatentVariableModel):
         `distortion` is minus the log-density of the features, `fooling` the decoder's adversarial
         loss, `discriminator_loss` minus the discriminator's objective.
         """
-        x = batch["image"]
+        x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()
         z_p = self.prior().sample((len(z),))

@@ -143,7 +143,7 @@ class VQVAE(LatentVariableModel):
 
         Beside it the rate in bits per pixel, and in training the perplexity of the batch's codes.
         """
-        x = batch["image"]
+        x = self.inputs(batch)
         z = self._vectors(x)  # (B, h, w, D)
         code, index = self.codebook(z)
         distortion = -self._decoded(code).log_prob(x)  # (B,)

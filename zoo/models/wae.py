@@ -106,7 +106,7 @@ class WAE(Autoencoder):
         Raises:
             ValueError: if the batch has a single image, whose code has no other to be told from.
         """
-        x = batch["image"]
+        x = self.inputs(batch)
         if len(x) < 2:
             raise ValueError("a batch of one image has no distribution of codes; give two images.")
         z = self.code(x)

@@ -107,9 +107,8 @@ class LatentVariableModel(LightningModule, ABC):
 
     def inputs(self, batch: Batch) -> Any:
         """What the verbs take as x, out of a batch: images under "image", vectors under "x"."""
-        key = "image" if self._of_images else "x"
-        check_batch(batch, key)
-        return batch[key]
+        check_batch(batch, self._key)
+        return batch[self._key]
 
     def conditioned(self, batch: Batch) -> Self:
         """The model whose verbs take these `inputs`: itself, or `given` the batch's conditions."""
@@ -220,7 +219,11 @@ class LatentVariableModel(LightningModule, ABC):
 
     @property
     def _of_images(self) -> bool:
-        return self.datum == "image" and len(self.x_shape) == 3
+        return len(self.x_shape) == 3
+
+    @property
+    def _key(self) -> str:
+        return "image" if self._of_images else "x"
 
     # --- training --------------------------------------------------------------------------------
 

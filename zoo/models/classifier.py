@@ -19,13 +19,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from zoo.base import Batch, LatentVariableModel
-from zoo.checks import (
-    check_at_least,
-    check_batch,
-    check_choice,
-    check_image_shape,
-    check_images,
-)
+from zoo.checks import check_at_least, check_batch, check_choice, check_image_shape, check_images
 from zoo.distributions import at_least_float32
 from zoo.optim import Schedule, adam
 

@@ -195,10 +195,6 @@ class GMM(EMModel):
         return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
 
     @property
-    def _key(self) -> str:
-        return "image" if self._of_images else "x"
-
-    @property
     def _subspace(self) -> Subspace:
         return Subspace(self.offset, self.basis, self.noise)
 

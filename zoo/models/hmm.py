@@ -396,8 +396,7 @@ class HMM(EMModel):
         """
         key = "values" if self.symbols is None else "tokens"
         named = data if isinstance(data, Mapping) else {key: data}
-        if key not in named:
-            raise ValueError(f"the data have {', '.join(named) or 'nothing'}, but no {key}.")
+        check_batch(named, key)
         if "lengths" not in named:
             found = {name: pad(name, named[name]) for name in (key, "tags") if name in named}
             lengths = found[key][1]

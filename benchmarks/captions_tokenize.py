@@ -17,9 +17,9 @@ import time
 
 import torch
 
-from datamodules import Captions
-from datamodules.captions import tokenised
-from datamodules.tokenizer import Tokenizer, token_mask
+from zoo.datamodules import Captions
+from zoo.datamodules.captions.captions import tokenised
+from zoo.datamodules.captions.tokenizer import Tokenizer, token_mask
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 

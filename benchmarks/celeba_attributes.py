@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torchmetrics.classification import MultilabelAUROC
 
-from zoo.pretrained import load_training_checkpoint
-from zoo.protocol import data_module
+from zoo.evaluation.data import data_module
+from zoo.pretrained.runs import load_training_checkpoint
 
 
 def main():

@@ -15,8 +15,8 @@ import argparse
 import torch
 
 import zoo
-from zoo.latent import encoded, mean_difference
-from zoo.protocol import data_module, held_out
+from zoo.evaluation.data import data_module, held_out
+from zoo.tasks.directions import encoded, mean_difference
 
 CHANGED = ("Smiling", "Eyeglasses", "Blond_Hair", "Black_Hair", "Bangs")
 KEPT = ("Male", "Young")

@@ -40,9 +40,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets.folder import default_loader
 
-from datamodules import CelebA, FakeFaces, prepared
-from datamodules.cache import data_dir
-from datamodules.celeba_source import ATTRIBUTES
+from zoo.datamodules import CelebA, FakeFaces
+from zoo.datamodules.faces.source import ATTRIBUTES
+from zoo.datamodules.files import prepared
+from zoo.datamodules.files.places import data_dir
 
 TIMES, SHARE = 20, 0.8
 BATCH = 128

@@ -25,8 +25,8 @@ from pathlib import Path
 
 import yaml
 
-import recipes
-from zoo import catalog
+from zoo import recipes
+from zoo.checkpoints import catalog
 
 NAME = "vae-mnist"
 RATIO = 1.15

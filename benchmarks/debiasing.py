@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from zoo.evaluation import on_device
-from zoo.pretrained import load_training_checkpoint
-from zoo.protocol import data_module, held_out
+from zoo.batches import on_device
+from zoo.evaluation.data import data_module, held_out
+from zoo.pretrained.runs import load_training_checkpoint
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import torch
 
-from datamodules import Sprites
+from zoo.datamodules import Sprites
 from zoo.metrics import DCI, MIG, SAP, FactorVAEScore, Modularity
 from zoo.metrics.disentanglement import _parts, _purity, dci
 

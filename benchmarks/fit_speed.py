@@ -49,10 +49,9 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-import datamodules
-import recipes
 import zoo.models
-from zoo import fit
+from zoo import datamodules, recipes
+from zoo.training.fit import run
 
 TARGET = 0.9
 BATCH = 128
@@ -198,7 +197,7 @@ def zoo_fit(recipe: Path, flags: list[str]) -> float:
     quiet = Terminal()
     timer = f"--trainer.callbacks+={EpochTimer.__module__}.EpochTimer"
     with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-        fit.run("fit", str(recipe), [timer, *flags])
+        run("fit", str(recipe), [timer, *flags])
     return EpochTimer.images / EpochTimer.seconds
 
 

@@ -28,8 +28,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from zoo.inference import hmm
-from zoo.inference.layout import Layout
+from zoo.inference.chains import recursions
+from zoo.inference.chains.layout import Layout
 from zoo.models import HMM
 
 TARGET = 8.0
@@ -162,16 +162,18 @@ def scans(repetitions: int, device: str) -> None:
     print(f"\n{'ms to smooth 10,000 steps':28}{'sequential':>12}{'parallel':>12}   on {device}")
     for states in (2, 4, 8, 16, 32):
         torch.manual_seed(0)
-        chain = hmm.Chain(
+        chain = recursions.Chain(
             torch.randn(states, device=device).log_softmax(0),
             torch.randn(states, states, device=device).log_softmax(1),
         )
         log_b = torch.randn(10_000, states, device=device)
         layout = Layout.of(torch.tensor([10_000], device=device))
 
-        def seconds(scan: hmm.Scan, chain=chain, log_b=log_b, layout=layout) -> float:
+        def seconds(scan: recursions.Scan, chain=chain, log_b=log_b, layout=layout) -> float:
             start = clock()
-            hmm.smooth(chain, log_b, layout, scan).log_likelihood.item()  # waits for the device
+            recursions.smooth(
+                chain, log_b, layout, scan
+            ).log_likelihood.item()  # waits for the device
             return clock() - start
 
         medians = race({s: lambda s=s: seconds(s) for s in ("sequential", "parallel")}, repetitions)

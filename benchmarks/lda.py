@@ -42,8 +42,8 @@ from lightning.pytorch import Trainer
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from datamodules import BagOfWords
-from datamodules.bag_of_words import dense, halves
+from zoo.datamodules import BagOfWords
+from zoo.datamodules.text.bag_of_words import dense, halves
 from zoo.inference import topics as inference
 from zoo.metrics import Perplexity, perplexity
 from zoo.models import LDA

@@ -41,8 +41,8 @@ from sklearn.decomposition import PCA
 from sklearn.decomposition import FactorAnalysis as Peer
 from threadpoolctl import threadpool_limits
 
-import datamodules
-from datamodules.cache import DataError
+from zoo import datamodules
+from zoo.datamodules.files.places import DataError
 from zoo.models import PPCA, FactorAnalysis
 
 TARGETS = {"PPCA": 1.0, "factor analysis": 20.0}

@@ -12,7 +12,7 @@ import time
 import torch
 from torchmetrics.classification import BinaryAUROC
 
-from datamodules import MNIST
+from zoo.datamodules import MNIST
 from zoo.metrics import KNNProbe, LinearProbe
 
 

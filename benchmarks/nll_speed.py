@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 import zoo
-from datamodules.cache import DataError
 from zoo.base import LatentVariableModel
+from zoo.datamodules.files.places import DataError
+from zoo.evaluation.data import data_module, held_out
 from zoo.inference import bounds, importance_weighted_bound
-from zoo.protocol import data_module, held_out
 
 TARGET = 4.0
 CHUNK = 4096  # codes at a time, as importance_weighted_bound has it

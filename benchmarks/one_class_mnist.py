@@ -15,9 +15,9 @@ import time
 import torch
 
 import zoo
-from zoo import fit
-from zoo.anomaly import scores_of
 from zoo.metrics.auroc import placements
+from zoo.tasks.anomaly import scores_of
+from zoo.training.fit import run
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 
@@ -34,9 +34,9 @@ def main():
     areas, moves, seconds, nll = {}, {}, [], []
     for digit in range(10):
         start = time.perf_counter()
-        run = fit.run("fit", recipe, [f"--data.init_args.digits=[{digit}]", *QUIET, *flags])
+        trained = run("fit", recipe, [f"--data.init_args.digits=[{digit}]", *QUIET, *flags])
         seconds.append(time.perf_counter() - start)
-        model, data = run.model.eval(), run.datamodule
+        model, data = trained.model.eval(), trained.datamodule
         torch.manual_seed(0)
         nll += [torch.cat([zoo.anomaly_scores(model, b["image"]) for b in data.val_dataloader()])]
         batches = list(data.test_dataloader())

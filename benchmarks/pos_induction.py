@@ -32,8 +32,8 @@ import time
 import torch
 from torch import Tensor
 
-from datamodules import TaggedText
-from datamodules.tagged_text import UNKNOWN
+from zoo.datamodules import TaggedText
+from zoo.datamodules.text.tagged_text import UNKNOWN
 from zoo.metrics import ManyToOne
 from zoo.models import HMM
 

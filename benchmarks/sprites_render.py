@@ -32,9 +32,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from datamodules import ColouredSprites, Sprites
-from datamodules.dsprites import unpack
-from datamodules.render import SHAPES
+from zoo.datamodules import ColouredSprites, Sprites
+from zoo.datamodules.sprites.dsprites import unpack
+from zoo.datamodules.sprites.render import SHAPES
 
 TARGET = 20_000
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from datamodules.cache import Example, Inventory
-from datamodules.loader import Batches, Finish, Rows, binarize_split, binarized, scaled, seeded
+from zoo.datamodules.files.places import Example, Inventory
+from zoo.datamodules.loader import Batches, Finish, Rows, binarize_split, binarized, scaled, seeded
 
 Binarization = Literal["dynamic", "static", "none"]
 Split = Literal["train", "val", "test"]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from inspect import getdoc
 
-import datamodules
-from datamodules.base import DataModule
-from datamodules.cache import Inventory
+from zoo import datamodules
+from zoo.datamodules.base import DataModule
+from zoo.datamodules.files.places import Inventory
 
 
 @dataclass(frozen=True)

@@ -13,48 +13,48 @@ Names are imported when they are first used, so `import zoo` itself is quick.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from zoo.anomaly import anomaly_scores as anomaly_scores
-    from zoo.anomaly import anomaly_threshold as anomaly_threshold
-    from zoo.base import LatentVariableModel as LatentVariableModel
-    from zoo.catalog import describe as describe
-    from zoo.catalog import list_models as list_models
-    from zoo.comparison import compare as compare
-    from zoo.errors import ZooError as ZooError
-    from zoo.evaluation import evaluate as evaluate
-    from zoo.evaluation import log_likelihood as log_likelihood
-    from zoo.latent import code_length as code_length
-    from zoo.latent import denoise as denoise
-    from zoo.latent import direction as direction
-    from zoo.latent import interpolate as interpolate
-    from zoo.latent import latent_map as latent_map
-    from zoo.latent import move as move
-    from zoo.latent import traverse as traverse
-    from zoo.pretrained import from_pretrained as from_pretrained
-    from zoo.reproduction import reproduce as reproduce
-    from zoo.verification import verify as verify
+from zoo.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from zoo.base import LatentVariableModel as LatentVariableModel
+    from zoo.checkpoints.catalog import describe as describe
+    from zoo.checkpoints.catalog import list_models as list_models
+    from zoo.errors import ZooError as ZooError
+    from zoo.evaluation.comparison import compare as compare
+    from zoo.evaluation.likelihood import evaluate as evaluate
+    from zoo.pretrained.loading import from_pretrained as from_pretrained
+    from zoo.tasks.anomaly import anomaly_scores as anomaly_scores
+    from zoo.tasks.anomaly import anomaly_threshold as anomaly_threshold
+    from zoo.tasks.code_length import code_length as code_length
+    from zoo.tasks.denoising import denoise as denoise
+    from zoo.tasks.directions import direction as direction
+    from zoo.tasks.directions import move as move
+    from zoo.tasks.likelihood import log_likelihood as log_likelihood
+    from zoo.tasks.maps import latent_map as latent_map
+    from zoo.tasks.paths import interpolate as interpolate
+    from zoo.tasks.paths import traverse as traverse
+    from zoo.verification.reproduce import reproduce as reproduce
+    from zoo.verification.verify import verify as verify
 
 _HOME = {
-    "anomaly_scores": "zoo.anomaly",
-    "anomaly_threshold": "zoo.anomaly",
-    "code_length": "zoo.latent",
-    "compare": "zoo.comparison",
-    "denoise": "zoo.latent",
-    "describe": "zoo.catalog",
-    "direction": "zoo.latent",
-    "evaluate": "zoo.evaluation",
-    "from_pretrained": "zoo.pretrained",
-    "interpolate": "zoo.latent",
-    "latent_map": "zoo.latent",
+    "anomaly_scores": "zoo.tasks.anomaly",
+    "anomaly_threshold": "zoo.tasks.anomaly",
+    "code_length": "zoo.tasks.code_length",
+    "compare": "zoo.evaluation.comparison",
+    "denoise": "zoo.tasks.denoising",
+    "describe": "zoo.checkpoints.catalog",
+    "direction": "zoo.tasks.directions",
+    "evaluate": "zoo.evaluation.likelihood",
+    "from_pretrained": "zoo.pretrained.loading",
+    "interpolate": "zoo.tasks.paths",
+    "latent_map": "zoo.tasks.maps",
     "LatentVariableModel": "zoo.base",
-    "list_models": "zoo.catalog",
-    "log_likelihood": "zoo.evaluation",
-    "move": "zoo.latent",
-    "reproduce": "zoo.reproduction",
-    "traverse": "zoo.latent",
-    "verify": "zoo.verification",
+    "list_models": "zoo.checkpoints.catalog",
+    "log_likelihood": "zoo.tasks.likelihood",
+    "move": "zoo.tasks.directions",
+    "reproduce": "zoo.verification.reproduce",
+    "traverse": "zoo.tasks.paths",
+    "verify": "zoo.verification.verify",
     "ZooError": "zoo.errors",
 }
 

@@ -4,13 +4,11 @@ A family implements the verbs that its mathematics gives it. The others raise No
 with a sentence that says why, taken from the family's `lacks`, and what to use instead.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import NoneType
-from typing import Any, ClassVar, NoReturn, Self, get_args, get_type_hints
+from typing import Any, ClassVar, NoReturn, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,14 +16,24 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.distributions import Distribution
 
-from datamodules.base import DataModule
-from zoo import checkpoint, hub
-from zoo.cards import write_card
-from zoo.catalog import locate
+from zoo import hub
+from zoo.batches import Batch
+from zoo.checkpoints.arguments import checked_arguments
+from zoo.checkpoints.card import write_card
+from zoo.checkpoints.catalog import locate
+from zoo.checkpoints.config import Config, read_config, write_config
+from zoo.checkpoints.files import CONFIG, FILES, GOLDEN, WEIGHTS, read_assets, sha256, write_text
+from zoo.checkpoints.weights import (
+    build,
+    load_weights,
+    read_header,
+    rounded,
+    write_tensors,
+    write_weights,
+)
 from zoo.checks import check_batch, check_images
-from zoo.errors import ZooError, brief, nearest, shown
-
-Batch = Mapping[str, Any]
+from zoo.datamodules.base import DataModule
+from zoo.errors import ZooError, brief
 
 _VERBS = (
     "sample",
@@ -303,7 +311,7 @@ class LatentVariableModel(LightningModule, ABC):
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        config = checkpoint.read_config(folder)
+        config = read_config(folder)
         if config.family != cls.__name__:
             raise ZooError(
                 f"{name!r} is a {config.family}, not a {cls.__name__}; "
@@ -323,19 +331,19 @@ class LatentVariableModel(LightningModule, ABC):
         Raises:
             ZooError: if it is damaged, or an argument does not fit.
         """
-        config = checkpoint.read_config(folder)
-        place = str(folder / checkpoint.CONFIG)
+        config = read_config(folder)
+        place = str(folder / CONFIG)
         init_args = checked_arguments(cls, place, config.init_args, overrides)
-        weights = folder / checkpoint.WEIGHTS
-        header = checkpoint.read_header(weights, config.sha256.get(checkpoint.WEIGHTS))
+        weights = folder / WEIGHTS
+        header = read_header(weights, config.sha256.get(WEIGHTS))
         try:
-            model = checkpoint.build(lambda: cls(**init_args), header)
+            model = build(lambda: cls(**init_args), header)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             detail = str(error).partition("\n")[0]  # torch's own errors go on at length
             raise ZooError(f"{place}: {brief(detail)}") from None
-        checkpoint.load_weights(model, weights, header)
+        load_weights(model, weights, header)
         model.data = config.data
-        model.assets = checkpoint.read_assets(folder, config.sha256)
+        model.assets = read_assets(folder, config.sha256)
         model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
         model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
@@ -358,22 +366,19 @@ class LatentVariableModel(LightningModule, ABC):
             ZooError: if the folder cannot be written to, or a weight is too large for float16.
         """
         folder = Path(folder).expanduser()
-        stored = checkpoint.rounded(self) if half else self
-        checkpoint.write_weights(stored, folder / checkpoint.WEIGHTS, half)
-        checkpoint.write_tensors(stored.golden_outputs(), folder / checkpoint.GOLDEN)
+        stored = rounded(self) if half else self
+        write_weights(stored, folder / WEIGHTS, half)
+        write_tensors(stored.golden_outputs(), folder / GOLDEN)
         for name, text in self.assets.items():
-            checkpoint.write_text(folder / name, text)
-        checkpoint.write_config(
+            write_text(folder / name, text)
+        write_config(
             folder,
-            checkpoint.Config(
+            Config(
                 family=type(self).__name__,
                 init_args=dict(self.hparams),
                 data=self.data,
                 summary=self.summary(),
-                sha256={
-                    name: checkpoint.sha256(folder / name)
-                    for name in (checkpoint.WEIGHTS, checkpoint.GOLDEN, *self.assets)
-                },
+                sha256={name: sha256(folder / name) for name in (WEIGHTS, GOLDEN, *self.assets)},
                 license=license,
                 base_model=self.base_model,
             ),
@@ -429,7 +434,7 @@ class LatentVariableModel(LightningModule, ABC):
             result = hub.push(
                 folder,
                 repo_id,
-                files=checkpoint.FILES,
+                files=FILES,
                 private=private,
                 revision=revision,
                 commit_message=commit_message,
@@ -468,59 +473,3 @@ class LatentVariableModel(LightningModule, ABC):
             outputs["classify"] = model.classify(x)
         self.train(training)
         return outputs
-
-
-def examples(loader: Any) -> int:
-    """How many data an epoch of a loader has, of the zoo's or of torch's."""
-    return getattr(loader, "n", None) or len(loader.dataset)
-
-
-def checked_arguments(
-    cls: type[Any], place: str, stored: Mapping[str, Any], overrides: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Check constructor arguments against the signature, as a recipe's are, before calling it.
-
-    Args:
-        cls: The class whose constructor is meant.
-        place: The file that the stored arguments are from.
-        stored: Arguments from there.
-        overrides: Arguments that replace them.
-
-    Raises:
-        ZooError: naming the argument that is unknown, missing or of the wrong type.
-    """
-    from inspect import signature
-
-    from jsonargparse import ArgumentParser
-
-    known = signature(cls).parameters
-    hints = get_type_hints(cls.__init__)
-    given = {**stored, **overrides}
-    for where, arguments in ((f"{place}: init_args", stored), (cls.__name__, overrides)):
-        for name in arguments:
-            if name not in known:
-                raise ZooError(f"{where} has no argument {shown(name)}; {nearest(name, known)}")
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in given:
-            raise ZooError(f"{place}: init_args lacks {name!r}, which {cls.__name__} needs.")
-    parser = ArgumentParser(exit_on_error=False)
-    for name in given:
-        parser.add_argument(f"--{name}", type=hints[name])
-    for name, value in given.items():
-        try:
-            if value is None and NoneType not in get_args(hints[name]):  # the parser lets it pass
-                raise ValueError(f"{hints[name]} is wanted")
-            parsed = parser.parse_object({name: value}, defaults=False)[name]
-            if _plain(parsed) != _plain(value):  # the parser takes "2" for 2, the class does not
-                raise ValueError(f"{shown(parsed)} is wanted")
-        except Exception as error:
-            where = cls.__name__ if name in overrides else place
-            raise ZooError(
-                f"{where}: argument {name!r} cannot be {shown(value)}: {brief(error)}"
-            ) from None
-    return given
-
-
-def _plain(value: Any) -> Any:
-    """The value as it comes back from JSON."""
-    return json.loads(json.dumps(value))

@@ -9,13 +9,17 @@ from pathlib import Path
 
 import torch
 
-import zoo
-from zoo import fit
 from zoo.base import LatentVariableModel
-from zoo.cards import write_card, write_metrics
-from zoo.plots import save_grid
-from zoo.pretrained import export
-from zoo.protocol import Protocol, data_module, held_out, measure
+from zoo.checkpoints.card import write_card
+from zoo.checkpoints.metrics import write_metrics
+from zoo.evaluation.data import data_module, held_out
+from zoo.evaluation.likelihood import measure
+from zoo.evaluation.protocol import Protocol
+from zoo.plots.grids import save_grid
+from zoo.pretrained.export import export
+from zoo.pretrained.loading import from_pretrained
+from zoo.tasks.paths import interpolate
+from zoo.training import fit
 
 
 def elbo(model: LatentVariableModel) -> float:
@@ -26,7 +30,7 @@ def elbo(model: LatentVariableModel) -> float:
 
 def main(out: Path) -> None:
     """Run the demonstration and write its pictures and the fine-tuned checkpoint under `out`."""
-    vae = zoo.from_pretrained("vae-mnist")
+    vae = from_pretrained("vae-mnist")
     torch.manual_seed(0)
     save_grid(vae.sample(64), out / "samples.png")
     save_grid(vae.decode(vae.prior().sample((64,))), out / "sample-means.png")
@@ -34,20 +38,20 @@ def main(out: Path) -> None:
     x = next(iter(held_out(data_module(vae, "Digits"))))["image"]  # digits it never saw
     pairs = torch.cat([x[:10], vae.reconstruct(x[:10]).detach()])
     save_grid(pairs, out / "reconstructions.png", columns=10)
-    paths = [zoo.interpolate(vae, x[i], x[i + 1], steps=10) for i in range(0, 12, 2)]
+    paths = [interpolate(vae, x[i], x[i + 1], steps=10) for i in range(0, 12, 2)]
     save_grid(torch.cat(paths), out / "interpolation.png", columns=10)
     before = elbo(vae)
 
     print("Fine-tuning vae-mnist on scikit-learn's digits by the recipe finetune/vae-digits ...")
-    run = fit.run(
+    trained = fit.run(
         "fit", "finetune/vae-digits", ["--trainer.logger.init_args.save_dir", str(out / "runs")]
     )
     folder = out / "vae-digits"
-    best = run.best_checkpoint()
+    best = trained.best_checkpoint()
     assert best is not None  # the recipe keeps one
     export(best, folder)
 
-    tuned = zoo.from_pretrained(str(folder))
+    tuned = from_pretrained(str(folder))
     write_metrics(folder, measure(tuned, Protocol(samples=100)))
     write_card(folder)
     torch.manual_seed(0)

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from datamodules import CelebA
-from datamodules.celeba_source import ATTRIBUTES
+from zoo.datamodules import CelebA
+from zoo.datamodules.faces.source import ATTRIBUTES
 
 TEXTS = ("list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt")
 PARTITION = {0: range(1, 13), 1: range(13, 17), 2: range(17, 22)}  # numbers of the pictures

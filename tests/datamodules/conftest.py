@@ -9,9 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from datamodules import Captions, dsprites, mnist
-from datamodules.celeba_folder import FolderSource
-from datamodules.celeba_shards import ShardSource
+from zoo.datamodules import Captions
+from zoo.datamodules.faces.folder import FolderSource
+from zoo.datamodules.faces.shards import ShardSource
+from zoo.datamodules.images import mnist
+from zoo.datamodules.sprites import dsprites
 
 PARTS = {"train": 40, "t10k": 10}
 

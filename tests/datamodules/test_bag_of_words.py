@@ -12,9 +12,10 @@ from sklearn.datasets import fetch_20newsgroups
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from sklearn.utils import Bunch
 
-from datamodules import BagOfWords, FakeBagOfWords, corpora
-from datamodules.bag_of_words import dense, halves
-from datamodules.cache import DataError
+from zoo.datamodules import BagOfWords, FakeBagOfWords
+from zoo.datamodules.files.places import DataError
+from zoo.datamodules.text import corpora
+from zoo.datamodules.text.bag_of_words import dense, halves
 
 VOCABULARY = ["apple", "bird", "cat", "dog", "new york", "élan"]
 DOCUMENTS = [

@@ -5,8 +5,8 @@ from itertools import chain
 import pytest
 import torch
 
-from datamodules import FakeImages
-from datamodules.loader import Batches, binarize, binarized
+from zoo.datamodules import FakeImages
+from zoo.datamodules.loader import Batches, binarize, binarized
 
 
 def images(n, pixels=4):

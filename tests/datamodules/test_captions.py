@@ -14,11 +14,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
-from datamodules import Captions, pairs
-from datamodules.cache import DataError
-from datamodules.captions import Turns
-from datamodules.scenes import all_factors, draw, parse
-from datamodules.tokenizer import BOS, EOS, PAD, Tokenizer
+from zoo.datamodules import Captions
+from zoo.datamodules.captions import pairs
+from zoo.datamodules.captions.captions import Turns
+from zoo.datamodules.captions.scenes import all_factors, draw, parse
+from zoo.datamodules.captions.tokenizer import BOS, EOS, PAD, Tokenizer
+from zoo.datamodules.files.places import DataError
 
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 KINDS = ["square", "box", "block", "field", "patch"]

@@ -29,10 +29,11 @@ from celeba_files import (
 from PIL import Image
 from test_data_trainer import Recorder, flat, trainer
 
-from datamodules import CelebA, celeba_folder
-from datamodules.cache import DataError
-from datamodules.celeba import chosen
-from datamodules.celeba_source import ATTRIBUTES, PARTS, read_face
+from zoo.datamodules import CelebA
+from zoo.datamodules.faces import folder
+from zoo.datamodules.faces.celeba import chosen
+from zoo.datamodules.faces.source import ATTRIBUTES, PARTS, read_face
+from zoo.datamodules.files.places import DataError
 
 # from Python 3.12 on; no other thread holds anything here
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -308,7 +309,7 @@ def test_text_that_arrived_stays_when_the_pictures_do_not(tmp_path, monkeypatch)
             raise RuntimeError("quota\n\nexceeded for this file\n")
         Path(folder, name).write_bytes((texts / name).read_bytes())
 
-    monkeypatch.setattr(celeba_folder, "fetch", fetch)
+    monkeypatch.setattr(folder, "fetch", fetch)
     with pytest.raises(DataError, match=r"could not be downloaded \(exceeded for this file\)"):
         load(tmp_path)
     assert sorted(path.name for path in (tmp_path / "celeba").iterdir()) == sorted(TEXTS)

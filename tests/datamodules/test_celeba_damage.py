@@ -25,8 +25,8 @@ from celeba_files import (
 )
 from PIL import Image
 
-from datamodules.cache import DataError
-from datamodules.celeba_shards import read_shard
+from zoo.datamodules.faces.shards import read_shard
+from zoo.datamodules.files.places import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from datamodules import FakeImages, FakeTaggedText
+from zoo.datamodules import FakeImages, FakeTaggedText
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -5,8 +5,8 @@ import typing
 import pytest
 import torch
 
-import datamodules
-from datamodules import (
+from zoo import datamodules
+from zoo.datamodules import (
     MNIST,
     BagOfWords,
     Digits,
@@ -15,7 +15,7 @@ from datamodules import (
     FakeTaggedText,
     TaggedText,
 )
-from datamodules.base import DataModule
+from zoo.datamodules.base import DataModule
 
 
 def loaded(data):

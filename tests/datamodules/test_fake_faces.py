@@ -2,9 +2,9 @@ import pytest
 import torch
 from celeba_files import load, write_folder
 
-from datamodules import FakeFaces
-from datamodules.celeba_source import ATTRIBUTES
-from datamodules.fake_faces import draw_faces
+from zoo.datamodules import FakeFaces
+from zoo.datamodules.faces.fake import draw_faces
+from zoo.datamodules.faces.source import ATTRIBUTES
 
 NAMES = FakeFaces().attribute_names
 # Where each attribute is drawn: left, top, right and bottom, in parts of the picture's side, with

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from datamodules import FakeBagOfWords, FakeTaggedText
-from datamodules.bag_of_words import dense
+from zoo.datamodules import FakeBagOfWords, FakeTaggedText
+from zoo.datamodules.text.bag_of_words import dense
 
 
 def ready(data):

@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import made_files
 
-from datamodules import MNIST, FashionMNIST, mnist
-from datamodules.cache import DataError, data_dir
+from zoo.datamodules import MNIST, FashionMNIST
+from zoo.datamodules.files.places import DataError, data_dir
+from zoo.datamodules.images import mnist
 
 CLASSES = {"MNIST": MNIST, "FashionMNIST": FashionMNIST}
 PAIR = ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]

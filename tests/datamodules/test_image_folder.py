@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import ImageFolder
-from datamodules.cache import DataError
-from datamodules.folder import read_picture
+from zoo.datamodules import ImageFolder
+from zoo.datamodules.files.places import DataError
+from zoo.datamodules.images.folder import read_picture
 
 GRADIENT = np.linspace(0, 255, 32).round().astype(np.uint8)[None, :].repeat(32, 0)  # dark to bright
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import prepared
-from datamodules.arrays import write_npz
-from datamodules.cache import DataError
-from datamodules.loader import Batches
-from datamodules.prepared import Chunk, Plan, Prepared, fingerprint, prepare
+from zoo.datamodules.files import prepared
+from zoo.datamodules.files.arrays import write_npz
+from zoo.datamodules.files.places import DataError
+from zoo.datamodules.files.prepared import Chunk, Plan, Prepared, fingerprint, prepare
+from zoo.datamodules.loader import Batches
 
 # from Python 3.12 on; no other thread holds anything here
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from datamodules.scenes import (
+from zoo.datamodules.captions.scenes import (
     BACKGROUNDS,
     COLOURS,
     FACTORS,

@@ -4,8 +4,8 @@ from itertools import chain
 import pytest
 import torch
 
-from datamodules import IceCream, Sequences
-from datamodules.cache import DataError
+from zoo.datamodules import IceCream, Sequences
+from zoo.datamodules.files.places import DataError
 
 DIARY = [2, 3, 3, 2, 3, 2, 3, 2, 2, 3, 1, 3, 3, 1, 1, 1, 2, 1, 1, 1, 3, 1, 2, 1, 1, 1, 2, 3, 3]
 DIARY += [2, 3, 2, 2]

@@ -2,10 +2,10 @@ import pytest
 import torch
 from PIL import Image
 
-import datamodules
-from datamodules import MNIST, FashionMNIST, ImageFolder
-from datamodules.cache import Inventory, set_dir
-from datamodules.shelf import entries, entry
+from zoo import datamodules
+from zoo.datamodules import MNIST, FashionMNIST, ImageFolder
+from zoo.datamodules.files.places import Inventory, set_dir
+from zoo.datamodules.shelf import entries, entry
 
 
 def test_every_data_module_is_on_the_shelf(tmp_path):

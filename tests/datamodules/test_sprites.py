@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import ColouredSprites, Sprites, dsprites, sprites
-from datamodules.cache import DataError
-from datamodules.loader import Batches
-from datamodules.render import AREAS, SHAPES, coverage
+from zoo.datamodules import ColouredSprites, Sprites
+from zoo.datamodules.files.places import DataError
+from zoo.datamodules.loader import Batches
+from zoo.datamodules.sprites import dsprites, sprites
+from zoo.datamodules.sprites.render import AREAS, SHAPES, coverage
 
 CPU = torch.device("cpu")
 LOOKS = np.stack(np.unravel_index(np.arange(720), (3, 6, 40)), 1)  # shape, scale, orientation

@@ -7,10 +7,10 @@ from itertools import chain
 import pytest
 import torch
 
-from datamodules import FakeTaggedText, TaggedText
-from datamodules.cache import DataError
-from datamodules.loader import Batches
-from datamodules.tagged_text import (
+from zoo.datamodules import FakeTaggedText, TaggedText
+from zoo.datamodules.files.places import DataError
+from zoo.datamodules.loader import Batches
+from zoo.datamodules.text.tagged_text import (
     UNKNOWN,
     UPOS,
     make_vocabulary,

@@ -9,8 +9,7 @@ import pytest
 import tokenizers
 import torch
 
-from datamodules.cache import DataError
-from datamodules.tokenizer import (
+from zoo.datamodules.captions.tokenizer import (
     BOS,
     EOS,
     LIMIT,
@@ -21,6 +20,7 @@ from datamodules.tokenizer import (
     Tokenizer,
     trained,
 )
+from zoo.datamodules.files.places import DataError
 
 TEXTS = [
     "A brown dog runs through the grass .",

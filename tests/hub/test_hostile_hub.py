@@ -21,8 +21,8 @@ import zoo
 from tests.hub.conftest import FILES, REQUIRED, TOKEN, content, write_checkpoint
 from tests.hub.server import HubServer
 from tests.watch import bounded, watched
-from zoo import cards
 from zoo import hub as zoo_hub
+from zoo.checkpoints.card import write_card
 from zoo.hub import HubError, pull, push
 from zoo.models import VAE
 
@@ -395,7 +395,7 @@ def test_a_token_is_told_to_nobody(
     monkeypatch.setattr(zoo_hub, "PATIENCE", 0.3)
     folder = tmp_path / "vae-tiny"
     VAE(x_shape=(1, 4, 4), latent_dim=2, hidden=(5,)).save_pretrained(folder)
-    cards.write_card(folder)
+    write_card(folder)
     said: list[BaseException] = []
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -404,7 +404,7 @@ def test_a_token_is_told_to_nobody(
             "org/vae-tiny", revision="main", token=TOKEN, cache_dir=str(tmp_path / "cache")
         )
         model.save_pretrained(tmp_path / "copy")
-        cards.write_card(tmp_path / "copy", handle="org/vae-tiny")
+        write_card(tmp_path / "copy", handle="org/vae-tiny")
         model.push_to_hub("org/vae-other", token=TOKEN)
         write_checkpoint(folder, seed=1)
         for number, (kind, route, value, _) in enumerate(ANSWERS.values()):

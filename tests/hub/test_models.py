@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import zoo
-from datamodules.mnist import missing_files, raw_dir
 from tests.hub.conftest import TOKEN
-from zoo import cards, catalog
-from zoo.checkpoint import sha256
-from zoo.cli import main
+from zoo.checkpoints import catalog
+from zoo.checkpoints.card import write_card
+from zoo.checkpoints.files import sha256
+from zoo.cli.main import main
+from zoo.datamodules.images.mnist import missing_files, raw_dir
 from zoo.models import VAE
 
 
@@ -21,7 +22,7 @@ def staged(tmp_path):
     vae = VAE(x_shape=(1, 4, 4), latent_dim=2, hidden=(5,)).eval()
     vae.data = {"class_path": "MNIST", "init_args": {"binarization": "dynamic"}}
     vae.save_pretrained(tmp_path / "vae-tiny")
-    cards.write_card(tmp_path / "vae-tiny")
+    write_card(tmp_path / "vae-tiny")
     return tmp_path / "vae-tiny", vae
 
 

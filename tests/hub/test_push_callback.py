@@ -10,12 +10,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import zoo
-from datamodules import FakeImages
 from tests.hub.conftest import TOKEN
 from zoo import hub as zoo_hub
-from zoo.callbacks import PushToHub, SeedEpoch
+from zoo.datamodules import FakeImages
 from zoo.models import VAE
-from zoo.pretrained import load_training_checkpoint
+from zoo.pretrained.runs import load_training_checkpoint
+from zoo.training.push import PushToHub
+from zoo.training.seeding import SeedEpoch
 
 REPO = "org/vae-stars"
 
@@ -54,7 +55,7 @@ def test_the_best_is_on_the_hub_when_the_run_ends(hub, tmp_path, caplog):
     _, best = train(tmp_path, PushToHub(REPO))
     check_best_is_on_the_hub(hub, best)
     assert 'zoo.from_pretrained("org/vae-stars")' in hub.files(REPO)["README.md"].decode()
-    assert not [r for r in caplog.records if r.name == "zoo.callbacks"]
+    assert not [r for r in caplog.records if r.name == "zoo.training.push"]
 
 
 def test_the_training_is_the_same_with_and_without(hub, tmp_path):
@@ -86,7 +87,7 @@ def test_a_hub_that_fails_is_named_and_the_training_ends_well(
     without, _ = train(tmp_path / "b")
     for name, value in without.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
-    said = [r.getMessage() for r in caplog.records if r.name == "zoo.callbacks"]
+    said = [r.getMessage() for r in caplog.records if r.name == "zoo.training.push"]
     assert f"zoo export {best.best_model_path} FOLDER" in said[-1]
     assert "hf_" not in "".join(said)
 

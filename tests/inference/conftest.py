@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from zoo.distributions import gaussian
+from zoo.distributions.factorised import gaussian
 
 
 class LinearGaussian:

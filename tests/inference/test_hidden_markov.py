@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from zoo.inference import hmm
-from zoo.inference.hmm import Chain
-from zoo.inference.layout import Layout
-from zoo.inference.scan import associative_scan
+from zoo.inference.chains import recursions
+from zoo.inference.chains.layout import Layout
+from zoo.inference.chains.recursions import Chain
+from zoo.inference.chains.scan import associative_scan
 
 scans = pytest.mark.parametrize("scan", ["sequential", "parallel"])
 sizes = pytest.mark.parametrize(("states", "steps"), [(2, 5), (3, 4), (3, 3), (1, 3), (4, 1)])
@@ -52,7 +52,7 @@ def test_smoothing_sums_over_all_paths(scan, states, steps):
     chain, (log_b, layout) = draw(states), one(3 * torch.randn(steps, states, dtype=torch.float64))
     paths, log_p = enumerate_paths(chain, log_b)
     p = log_p.softmax(0)
-    found = hmm.smooth(chain, log_b, layout, scan)
+    found = recursions.smooth(chain, log_b, layout, scan)
     close(found.log_likelihood[0], log_p.logsumexp(0))
     one_hot = torch.nn.functional.one_hot(paths, states).double()  # (K^T, T, K)
     close(found.marginals, torch.einsum("p,ptk->tk", p, one_hot))
@@ -64,8 +64,8 @@ def test_smoothing_sums_over_all_paths(scan, states, steps):
 @sizes
 def test_filtering_sums_over_the_paths_so_far(scan, states, steps):
     chain, (log_b, layout) = draw(states), one(3 * torch.randn(steps, states, dtype=torch.float64))
-    found = hmm.filter_states(chain, log_b, layout, scan)
-    next_state = hmm.predict(
+    found = recursions.filter_states(chain, log_b, layout, scan)
+    next_state = recursions.predict(
         Chain(chain.log_initial, chain.log_transition.log_softmax(1)), found[0]
     )
     for t in range(steps):
@@ -84,17 +84,17 @@ def test_viterbi_finds_the_best_of_all_paths(scan, states, steps):
         chain = draw(states)
         log_b, layout = one(3 * torch.randn(steps, states, dtype=torch.float64))
         paths, log_p = enumerate_paths(chain, log_b)
-        path, score = hmm.viterbi(chain, log_b, layout, scan)
+        path, score = recursions.viterbi(chain, log_b, layout, scan)
         assert torch.equal(path, paths[log_p.argmax()])
         close(score[0], log_p.max())
-        close(hmm.log_joint(chain, log_b, paths, layout)[:, 0], log_p)
+        close(recursions.log_joint(chain, log_b, paths, layout)[:, 0], log_p)
 
 
 def test_paths_are_drawn_as_often_as_they_are_probable():
     n = 20_000
     chain, (padded, log_b, layout) = draw(3), ragged(3, [2, 4, 3])
-    log_state = hmm.filter_states(chain, log_b, layout).log_state
-    drawn = hmm.sample_paths(chain, log_state, layout, n)
+    log_state = recursions.filter_states(chain, log_b, layout).log_state
+    drawn = recursions.sample_paths(chain, log_state, layout, n)
     drawn = layout.unpack(drawn.T).permute(2, 0, 1)  # (n, 3, 4)
     for i, length in enumerate([2, 4, 3]):
         paths, log_p = enumerate_paths(chain, padded[i, :length])
@@ -109,7 +109,7 @@ def test_paths_are_drawn_as_often_as_they_are_probable():
 def test_chains_are_drawn_as_often_as_they_are_probable():
     n = 20_000
     chain = Chain(*(x.log_softmax(-1) for x in draw(3)))
-    drawn = hmm.sample_chain(chain, n, 3)
+    drawn = recursions.sample_chain(chain, n, 3)
     paths, log_p = enumerate_paths(chain, torch.zeros(3, 3, dtype=torch.float64))
     p = log_p.exp()
     assert p.sum().item() == pytest.approx(1)
@@ -134,10 +134,10 @@ def test_hmmlearn_agrees(scan):
     tokens = torch.nn.utils.rnn.pad_sequence(torch.tensor(x[:, 0]).split(lengths), True)
     log_b = torch.tensor(model.emissionprob_).log().T[layout.pack(tokens)]
     there = torch.arange(30) < torch.tensor(lengths)[:, None]
-    found = hmm.smooth(chain, log_b, layout, scan)
+    found = recursions.smooth(chain, log_b, layout, scan)
     assert found.log_likelihood.sum().item() == pytest.approx(score, abs=1e-10)
     close(layout.unpack(found.marginals)[there], torch.tensor(marginals), atol=1e-10)
-    states, scores = hmm.viterbi(chain, log_b, layout, scan)
+    states, scores = recursions.viterbi(chain, log_b, layout, scan)
     assert scores.sum().item() == pytest.approx(best, abs=1e-10)
     assert layout.unpack(states)[there].tolist() == path.tolist()
 
@@ -145,13 +145,15 @@ def test_hmmlearn_agrees(scan):
 @pytest.mark.parametrize("lengths", [[33, 1, 20, 33, 2], [1], [64], [65, 63]])
 def test_both_scans_give_the_same(lengths):
     chain, (_, log_b, layout) = draw(4), ragged(4, lengths)
-    a, b = (hmm.smooth(chain, log_b, layout, scan) for scan in ("sequential", "parallel"))
+    a, b = (recursions.smooth(chain, log_b, layout, scan) for scan in ("sequential", "parallel"))
     for x, y in zip(a, b, strict=True):
         close(x, y, atol=1e-10)
-    a, b = (hmm.filter_states(chain, log_b, layout, scan) for scan in ("sequential", "parallel"))
+    a, b = (
+        recursions.filter_states(chain, log_b, layout, scan) for scan in ("sequential", "parallel")
+    )
     for x, y in zip(a, b, strict=True):
         close(x, y, atol=1e-10)
-    a, b = (hmm.viterbi(chain, log_b, layout, scan) for scan in ("sequential", "parallel"))
+    a, b = (recursions.viterbi(chain, log_b, layout, scan) for scan in ("sequential", "parallel"))
     assert torch.equal(a[0], b[0])
 
 
@@ -159,20 +161,20 @@ def test_both_scans_give_the_same(lengths):
 def test_a_ragged_batch_is_its_sequences(scan):
     lengths = [3, 9, 1, 9, 5]
     chain, (padded, log_b, layout) = draw(3), ragged(3, lengths)
-    together = hmm.smooth(chain, log_b, layout, scan)
-    filtered = layout.unpack(hmm.filter_states(chain, log_b, layout, scan).log_state)
-    path, score = hmm.viterbi(chain, log_b, layout, scan)
+    together = recursions.smooth(chain, log_b, layout, scan)
+    filtered = layout.unpack(recursions.filter_states(chain, log_b, layout, scan).log_state)
+    path, score = recursions.viterbi(chain, log_b, layout, scan)
     marginals, path = layout.unpack(together.marginals), layout.unpack(path, 12)
     assert path.shape == (5, 12)
     transitions = torch.zeros_like(together.transitions)
     for i, length in enumerate(lengths):
         single, alone = one(padded[i, :length])
-        found = hmm.smooth(chain, single, alone, scan)
+        found = recursions.smooth(chain, single, alone, scan)
         close(found.log_likelihood[0], together.log_likelihood[i])
         close(found.marginals, marginals[i, :length])
-        close(hmm.filter_states(chain, single, alone, scan).log_state, filtered[i, :length])
+        close(recursions.filter_states(chain, single, alone, scan).log_state, filtered[i, :length])
         assert not marginals[i, length:].any()
-        best, value = hmm.viterbi(chain, single, alone, scan)
+        best, value = recursions.viterbi(chain, single, alone, scan)
         assert torch.equal(best, path[i, :length])
         assert not path[i, length:].any()
         close(value[0], score[i])
@@ -216,23 +218,25 @@ def test_100_000_steps_neither_overflow_nor_underflow():
         a, b = a * x, b * y
         expected += float(np.log(a + b))
         a, b = a / (a + b), b / (a + b)
-    exact = hmm.smooth(chain, log_b, layout, "parallel")
+    exact = recursions.smooth(chain, log_b, layout, "parallel")
     assert exact.log_likelihood.item() == pytest.approx(expected, rel=1e-12)
     close(exact.marginals.sum(1), torch.ones(steps, dtype=torch.float64))
     assert exact.transitions.sum().item() == pytest.approx(steps - 1, rel=1e-12)
     rough = Chain(*(x.float() for x in chain))
     once = 1.2e-7 * steps  # rounded weights are off in the same direction at every step
     for found in (
-        hmm.filter_states(rough, log_b.float(), layout, "sequential"),
-        hmm.filter_states(rough, log_b.float(), layout, "parallel"),
-        hmm.smooth(rough, log_b.float(), layout, "parallel"),
+        recursions.filter_states(rough, log_b.float(), layout, "sequential"),
+        recursions.filter_states(rough, log_b.float(), layout, "parallel"),
+        recursions.smooth(rough, log_b.float(), layout, "parallel"),
     ):
         assert found.log_likelihood.item() == pytest.approx(expected, abs=once)
     close(found.marginals.double(), exact.marginals, atol=1e-5)
     close(found.transitions.double() / steps, exact.transitions / steps, atol=1e-5)
-    path, score = hmm.viterbi(rough, log_b.float(), layout, "parallel")
-    best, _ = hmm.viterbi(chain, log_b, layout, "parallel")
-    assert hmm.log_joint(chain, log_b, best, layout).item() == pytest.approx(score.item(), rel=1e-6)
+    path, score = recursions.viterbi(rough, log_b.float(), layout, "parallel")
+    best, _ = recursions.viterbi(chain, log_b, layout, "parallel")
+    assert recursions.log_joint(chain, log_b, best, layout).item() == pytest.approx(
+        score.item(), rel=1e-6
+    )
     assert (path != best).sum() < 3  # where two paths are equally good but for rounding
 
 
@@ -249,7 +253,7 @@ def test_the_gradient_is_the_expected_counts(scan):
     chain, (padded, log_b, layout) = draw(3), ragged(3, [4, 7, 1])
     weight = torch.tensor([0.5, -2.0, 3.0], dtype=torch.float64)
     leaves = [x.clone().requires_grad_() for x in (*chain, log_b)]
-    value = hmm.log_likelihood(Chain(*leaves[:2]), leaves[2], layout, scan)
+    value = recursions.log_likelihood(Chain(*leaves[:2]), leaves[2], layout, scan)
     (weight * value).sum().backward()
 
     copies = [x.clone().requires_grad_() for x in (*chain, padded)]
@@ -261,18 +265,18 @@ def test_the_gradient_is_the_expected_counts(scan):
     close(leaves[1].grad, copies[1].grad)
     close(leaves[2].grad, layout.pack(copies[2].grad))
 
-    found = hmm.smooth(chain, log_b, layout, scan, weight)
+    found = recursions.smooth(chain, log_b, layout, scan, weight)
     close(found.transitions, leaves[1].grad)
     close(found.marginals, leaves[2].grad)
     torch.autograd.gradcheck(
-        lambda pi, A, b: hmm.log_likelihood(Chain(pi, A), b, layout, scan), leaves
+        lambda pi, A, b: recursions.log_likelihood(Chain(pi, A), b, layout, scan), leaves
     )
 
 
 def test_one_state_is_independent_draws():
     zero = torch.zeros(1, dtype=torch.float64)
     chain, (_, log_b, layout) = Chain(zero, zero[None]), ragged(1, [5, 2])
-    found = hmm.smooth(chain, log_b, layout)
+    found = recursions.smooth(chain, log_b, layout)
     close(found.log_likelihood, layout.total(log_b[:, 0]))
     assert found.marginals.min() == 1
     assert found.transitions.item() == 5  # 4 and 1
@@ -283,8 +287,8 @@ def test_states_may_be_renamed(scan):
     chain, (_, log_b, layout) = draw(4), ragged(4, [6, 9])
     order = torch.tensor([2, 0, 3, 1])
     renamed = Chain(chain.log_initial[order], chain.log_transition[order][:, order])
-    a = hmm.smooth(chain, log_b, layout, scan)
-    b = hmm.smooth(renamed, log_b[:, order], layout, scan)
+    a = recursions.smooth(chain, log_b, layout, scan)
+    b = recursions.smooth(renamed, log_b[:, order], layout, scan)
     close(a.log_likelihood, b.log_likelihood)
     close(a.marginals[:, order], b.marginals)
     close(a.transitions[order][:, order], b.transitions)
@@ -316,17 +320,17 @@ def test_what_underflow_would_lose_is_found_again(scan, dtype, monkeypatch):
     paths, log_p = enumerate_paths(chain, log_b)
     p = log_p.double().softmax(0)
     one_hot = torch.nn.functional.one_hot(paths, 3).double()
-    found = hmm.smooth(chain, log_b, layout, scan)
+    found = recursions.smooth(chain, log_b, layout, scan)
     exact = log_p.double().logsumexp(0)
     assert found.log_likelihood.item() == pytest.approx(exact.item(), rel=1e-6)
     close(found.marginals.double(), torch.einsum("p,ptk->tk", p, one_hot), atol=1e-5)
-    filtered = hmm.filter_states(chain, log_b, layout, scan)
+    filtered = recursions.filter_states(chain, log_b, layout, scan)
     assert filtered.log_likelihood.item() == pytest.approx(exact.item(), rel=1e-6)
-    drawn = hmm.sample_paths(chain, filtered.log_state, layout, 50)
-    assert (hmm.log_joint(chain, log_b, drawn, layout) > exact - 30).all()
+    drawn = recursions.sample_paths(chain, filtered.log_state, layout, 50)
+    assert (recursions.log_joint(chain, log_b, drawn, layout) > exact - 30).all()
     # and it would be lost
-    monkeypatch.setattr(hmm, "_doubtful", lambda beta, c, layout: None)
-    wrong = hmm.filter_states(chain, log_b, layout, scan).log_likelihood
+    monkeypatch.setattr(recursions, "_doubtful", lambda beta, c, layout: None)
+    wrong = recursions.filter_states(chain, log_b, layout, scan).log_likelihood
     assert not abs(wrong - exact) < 100
 
 
@@ -337,15 +341,17 @@ def test_only_the_sequences_concerned_are_computed_again(scan, monkeypatch):
     padded = torch.stack([easy[0], hard, easy[1], easy[2]])
     layout = Layout.of(torch.tensor([8, 8, 3, 6]))
     again = []
-    original = hmm._log_forward
-    monkeypatch.setattr(hmm, "_log_forward", lambda *a: again.append(a[2].sizes) or original(*a))
+    original = recursions._log_forward
+    monkeypatch.setattr(
+        recursions, "_log_forward", lambda *a: again.append(a[2].sizes) or original(*a)
+    )
     weight = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    found = hmm.smooth(chain, layout.pack(padded), layout, scan, weight)
+    found = recursions.smooth(chain, layout.pack(padded), layout, scan, weight)
     assert again == [[1] * 8]
     marginals, transitions = layout.unpack(found.marginals), 0
     for i, length in enumerate([8, 8, 3, 6]):
         log_b, alone = one(padded[i, :length].double())
-        single = hmm.smooth(Chain(*(x.double() for x in chain)), log_b, alone, scan)
+        single = recursions.smooth(Chain(*(x.double() for x in chain)), log_b, alone, scan)
         close(marginals[i, :length].double(), weight[i] * single.marginals, atol=1e-5)
         transitions = transitions + weight[i] * single.transitions
     close(found.transitions.double(), transitions, atol=1e-4)
@@ -354,31 +360,31 @@ def test_only_the_sequences_concerned_are_computed_again(scan, monkeypatch):
 @scans
 def test_impossible_sequences_count_nothing(scan):
     chain, (_, log_b, layout) = draw(3), ragged(3, [5, 4, 6])
-    possible = hmm.smooth(chain, log_b, layout, scan)
+    possible = recursions.smooth(chain, log_b, layout, scan)
     impossible = log_b.clone()
     impossible[(layout.order[layout.rank] == 1) & (layout.step == 2)] = -torch.inf
-    found = hmm.smooth(chain, impossible, layout, scan)
+    found = recursions.smooth(chain, impossible, layout, scan)
     assert found.log_likelihood[1] == -torch.inf
     close(found.log_likelihood[[0, 2]], possible.log_likelihood[[0, 2]])
     marginals = layout.unpack(found.marginals)
     assert not marginals[1].any()
     close(marginals[[0, 2]], layout.unpack(possible.marginals)[[0, 2]])
     assert found.transitions.sum().item() == pytest.approx(4 + 5)
-    assert hmm.filter_states(chain, impossible, layout, scan).log_likelihood[1] == -torch.inf
+    assert recursions.filter_states(chain, impossible, layout, scan).log_likelihood[1] == -torch.inf
 
 
 def test_the_stationary_distribution():
     A = torch.rand(4, 4, dtype=torch.float64)
     A /= A.sum(1, keepdim=True)
-    pi = hmm.stationary(A.log())
+    pi = recursions.stationary(A.log())
     assert pi.sum().item() == pytest.approx(1)
     close(pi, torch.linalg.matrix_power(A, 200)[0])
     turns = torch.tensor([[0.0, 1.0], [1.0, 0.0]])  # has no limit, but one distribution that stays
-    close(hmm.stationary(turns.log()), torch.full((2,), 0.5))
+    close(recursions.stationary(turns.log()), torch.full((2,), 0.5))
     drains = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    close(hmm.stationary(drains.log()), torch.tensor([0.0, 1.0]))
+    close(recursions.stationary(drains.log()), torch.tensor([0.0, 1.0]))
     with pytest.raises(ValueError, match="several stationary"):
-        hmm.stationary(torch.eye(3).log())
+        recursions.stationary(torch.eye(3).log())
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 16, 31])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.inference import linear_fits, linear_gaussian
-from zoo.inference.linear_gaussian import LinearGaussian
+from zoo.inference.linear import fits, gaussian
+from zoo.inference.linear.gaussian import LinearGaussian
 
 
 def data(n=300, dim=8, rank=3, noise=0.3):
@@ -29,8 +29,8 @@ def covariance(x):
 def test_log_likelihood_of_moments_is_the_mean_over_data(n):
     x = data(n)
     model = LinearGaussian(torch.randn(8, 3).double(), x[0], 0.5 + torch.rand(8).double())
-    found = linear_fits.log_likelihood(model, *of(x))
-    wanted = linear_gaussian.log_prob(model, x).mean()
+    found = fits.log_likelihood(model, *of(x))
+    wanted = gaussian.log_prob(model, x).mean()
     assert found.item() == pytest.approx(wanted.item(), abs=1e-10)
 
 
@@ -38,18 +38,18 @@ def gradient(model, x):
     """Of the mean log-likelihood with respect to W, mu and log psi."""
     leaves = [p.clone().requires_grad_() for p in (model.W, model.mu, model.psi.log())]
     W, mu, log_psi = leaves
-    linear_gaussian.log_prob(LinearGaussian(W, mu, log_psi.exp()), x).mean().backward()
+    gaussian.log_prob(LinearGaussian(W, mu, log_psi.exp()), x).mean().backward()
     return torch.cat([leaf.grad.flatten() for leaf in leaves])
 
 
 @pytest.mark.parametrize("shape", [(300, 8), (30, 40)])
 def test_factor_analysis_climbs_to_where_the_likelihood_is_flat(shape):
     x = data(*shape)
-    found, history = linear_fits.factor_analysis(*of(x), 3, max_iter=3000, tol=1e-13)
+    found, history = fits.factor_analysis(*of(x), 3, max_iter=3000, tol=1e-13)
     assert (torch.tensor(history).diff() > -1e-11).all()
     assert history[-1] > history[0] + 0.1
-    assert history[-1] == pytest.approx(linear_gaussian.log_prob(found, x).mean().item(), abs=1e-9)
-    floor = linear_fits.noise_floor(x.var(0, correction=0), x.mean(0), 0.0)
+    assert history[-1] == pytest.approx(gaussian.log_prob(found, x).mean().item(), abs=1e-9)
+    floor = fits.noise_floor(x.var(0, correction=0), x.mean(0), 0.0)
     assert (found.psi > 10 * floor).all()
     assert gradient(found, x).abs().max() < 1e-5
 
@@ -64,7 +64,7 @@ def test_each_step_of_factor_analysis_is_the_exact_one():
         kept = (values[-3:] - 1).clamp(min=0).sqrt()
         W = psi.sqrt()[:, None] * vectors[:, -3:] * kept
         psi = (S - W @ W.T).diagonal().clone()  # where W is the best for psi, the EM step is this
-        found, _ = linear_fits.factor_analysis(*of(x), 3, max_iter=steps, tol=0)
+        found, _ = fits.factor_analysis(*of(x), 3, max_iter=steps, tol=0)
         # in the first step it is exact, and later the subspace is one product behind
         assert (found.psi / psi - 1).abs().max() < (1e-12 if steps == 1 else 1e-4)
 
@@ -74,18 +74,18 @@ def test_noise_stops_at_its_floor():
     x = data(dim=6)
     x[:, 1] = x[:, 0]
     x[:, 5] = 0.3
-    found, history = linear_fits.factor_analysis(*of(x), 2)
+    found, history = fits.factor_analysis(*of(x), 2)
     variance = x.var(0, correction=0)
     assert found.psi[0] == pytest.approx(1e-6 * variance[0].item(), rel=1e-9)
     assert found.psi[5] == pytest.approx(1e-6 * variance.mean().item(), rel=1e-9)
     assert (torch.tensor(history).diff() > -1e-9).all()
     assert math.isfinite(history[-1])
-    found, _ = linear_fits.factor_analysis(*of(x), 2, min_scale=0.05)
+    found, _ = fits.factor_analysis(*of(x), 2, min_scale=0.05)
     assert found.psi.min().item() == pytest.approx(0.05**2, rel=1e-12)
 
 
 def test_data_that_are_all_the_same_are_refused():
     for same in (torch.full((9, 4), 0.1).double(), data(1)):
-        for fit in (linear_fits.ppca, linear_fits.factor_analysis):
+        for fit in (fits.ppca, fits.factor_analysis):
             with pytest.raises(ValueError, match="all data are the same"):
                 fit(*of(same), 2)

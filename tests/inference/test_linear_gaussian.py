@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from zoo.inference import linear_gaussian
-from zoo.inference.linear_gaussian import LinearGaussian
+from zoo.inference.linear import gaussian
+from zoo.inference.linear.gaussian import LinearGaussian
 
 D, Q, B = 7, 3, 20
 
@@ -66,14 +66,14 @@ def log_density(model, x):
 @pytest.mark.parametrize("holes", [False, True])
 def test_density(model, x, holes):
     x = with_holes(x) if holes else x
-    found = linear_gaussian.log_prob(model, x)
+    found = gaussian.log_prob(model, x)
     torch.testing.assert_close(found, log_density(model, x), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("holes", [False, True])
 def test_posterior(model, x, holes):
     x = with_holes(x) if holes else x
-    q = linear_gaussian.posterior(model, x)
+    q = gaussian.posterior(model, x)
     for i, row in enumerate(x):
         wanted, covariance = conditional(model, row)
         torch.testing.assert_close(q.mean[i], wanted[:Q], rtol=0, atol=1e-10)
@@ -92,7 +92,7 @@ def test_density_where_the_noise_is_a_millionth_of_the_signal():
     variances = torch.cat([scale.square() + sigma2, torch.full((D - Q,), sigma2).double()])
     coordinates = variances.sqrt() * torch.randn(B, D, dtype=torch.float64)
     wanted = torch.distributions.Normal(0, variances.sqrt()).log_prob(coordinates).sum(1)
-    found = linear_gaussian.log_prob(model, coordinates @ basis.T)
+    found = gaussian.log_prob(model, coordinates @ basis.T)
     # x is rounded to 1e-16 of 1e3, which is 1e-7 of the noise's standard deviation, 1e-6
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
 
@@ -101,7 +101,7 @@ def test_gradients_are_those_of_the_density(model, x):
     x = with_holes(x)
     found, wanted = [], []
     for function, gradients in (
-        (linear_gaussian.log_prob, found),
+        (gaussian.log_prob, found),
         (log_density, wanted),
     ):
         leaves = [parameter.clone().requires_grad_() for parameter in model]
@@ -111,22 +111,22 @@ def test_gradients_are_those_of_the_density(model, x):
 
 
 def test_identified_turns_the_axes_and_leaves_the_density(model):
-    turned = linear_gaussian.identified(model)
+    turned = gaussian.identified(model)
     torch.testing.assert_close(turned.W @ turned.W.T, model.W @ model.W.T, rtol=0, atol=1e-12)
     inner = turned.W.T @ (turned.W / model.psi[:, None])
     assert (inner - inner.diagonal().diag()).abs().max() < 1e-12
     assert (inner.diagonal().diff() < 0).all()
     for column in turned.W.T:
         assert column[column.abs().argmax()] > 0
-    again = linear_gaussian.identified(turned._replace(W=-turned.W.flip(1)))
+    again = gaussian.identified(turned._replace(W=-turned.W.flip(1)))
     torch.testing.assert_close(again.W, turned.W, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("holes", [False, True])
 def test_expectations_are_those_of_the_conditional_gaussian(model, x, holes, monkeypatch):
     x = with_holes(x) if holes else x
-    monkeypatch.setattr(linear_gaussian, "ROWS", 6)  # in several parts
-    found = linear_gaussian.expectation(model, x)
+    monkeypatch.setattr(gaussian, "ROWS", 6)  # in several parts
+    found = gaussian.expectation(model, x)
     mean, covariance = zip(*(conditional(model, row) for row in x), strict=True)
     mean, covariance = torch.stack(mean), torch.stack(covariance)
     mean[:, Q:] -= model.mu
@@ -152,9 +152,9 @@ def test_em_climbs_to_where_the_likelihood_is_flat(model, holes):
     data = with_holes(data, 0.15) if holes else data
     values = []
     for _ in range(500):
-        statistics = linear_gaussian.expectation(model, data)
+        statistics = gaussian.expectation(model, data)
         values.append(float(statistics["log_likelihood"]))
-        model, variance = linear_gaussian.maximization(model, statistics)
+        model, variance = gaussian.maximization(model, statistics)
         assert (variance > model.psi).all()
     assert (torch.tensor(values).diff() > -1e-9).all()
     assert values[-1] - values[0] > 10
@@ -170,4 +170,4 @@ def test_em_climbs_to_where_the_likelihood_is_flat(model, holes):
 def test_infinite_entries_are_refused(model, x):
     x[3, 2] = torch.inf
     with pytest.raises(ValueError, match="infinite"):
-        linear_gaussian.expectation(model, x)
+        gaussian.expectation(model, x)

@@ -6,7 +6,7 @@ from itertools import chain
 import pytest
 import torch
 
-from datamodules.loader import Batches, Shuffled
+from zoo.datamodules.loader import Batches, Shuffled
 from zoo.inference.resampling import REACH, histogram_shares, resampling_weights
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from zoo.distributions import gaussian
+from zoo.distributions.factorised import gaussian
 from zoo.inference.total_correlation import log_weights, rate_terms
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import datamodules
 import zoo
+from zoo import datamodules
 from zoo.models import AE, VAE, Classifier
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

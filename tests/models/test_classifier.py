@@ -6,14 +6,15 @@ import pytest
 import torch
 import yaml
 
-import recipes
 import zoo
-from datamodules import FakeFaces, FakeImages
-from datamodules.celeba_source import ATTRIBUTES
+from zoo import recipes
+from zoo.datamodules import FakeFaces, FakeImages
+from zoo.datamodules.faces.source import ATTRIBUTES
+from zoo.evaluation.likelihood import measure
+from zoo.evaluation.protocol import Protocol
 from zoo.models import Classifier
-from zoo.pretrained import export
-from zoo.protocol import Protocol, measure
-from zoo.verification import verify
+from zoo.pretrained.export import export
+from zoo.verification.verify import verify
 
 
 def small(**arguments):
@@ -109,7 +110,9 @@ def test_learns_what_stars_and_faces_there_are():
 
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_a_checkpoint_is_trained_exported_measured_and_verified(tmp_path):
-    from zoo import cards, fit
+    from zoo.checkpoints.card import write_card
+    from zoo.checkpoints.metrics import write_metrics
+    from zoo.training.fit import run
 
     recipe = {
         "seed_everything": 0,
@@ -127,7 +130,7 @@ def test_a_checkpoint_is_trained_exported_measured_and_verified(tmp_path):
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    run = fit.run("fit", str(path), ["--trainer.enable_model_summary=false"])
+    run = run("fit", str(path), ["--trainer.enable_model_summary=false"])
     ckpt = tmp_path / "last.ckpt"
     run.trainer.save_checkpoint(ckpt)
     folder = tmp_path / "lenet-tiny"
@@ -138,8 +141,8 @@ def test_a_checkpoint_is_trained_exported_measured_and_verified(tmp_path):
     assert (accuracy["name"], accuracy["count"]) == ("accuracy", 16)
     right = accuracy["value"]
     assert accuracy["standard_error"] == pytest.approx((right * (1 - right) / 16) ** 0.5, abs=1e-4)
-    cards.write_metrics(folder, metrics)
-    cards.write_card(folder)
+    write_metrics(folder, metrics)
+    write_card(folder)
     checks = verify(str(folder))
     assert all(check.passed for check in checks), checks
     assert "accuracy" in {check.what for check in checks}

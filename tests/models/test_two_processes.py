@@ -5,9 +5,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.distributions import Normal
 
-from datamodules import FakeImages
-from zoo.callbacks import SeedEpoch
-from zoo.models import VAEGAN, VQVAE, FactorVAE, factor_vae
+from zoo.datamodules import FakeImages
+from zoo.models import VAEGAN, VQVAE, FactorVAE
+from zoo.models.autoencoders import factor_vae
+from zoo.training.seeding import SeedEpoch
 
 SHAPE = (1, 8, 8)
 

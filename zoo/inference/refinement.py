@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zoo.distributions import gaussian
+from zoo.distributions.factorised import gaussian
 from zoo.inference.bounds import Inferable, log_joint
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.distributions import at_least_float32
+from zoo.distributions.factorised import at_least_float32
 
 ROWS = 8192
 """Data that are multiplied at a time."""

@@ -18,9 +18,10 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from zoo.base import Batch, LatentVariableModel
+from zoo.base import LatentVariableModel
+from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_choice, check_image_shape, check_images
-from zoo.distributions import at_least_float32
+from zoo.distributions.factorised import at_least_float32
 from zoo.optim import Schedule, adam
 
 Target = Literal["label", "attributes"]

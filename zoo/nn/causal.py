@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zoo.distributions import at_least_float32
+from zoo.distributions.factorised import at_least_float32
 
 
 class Past:

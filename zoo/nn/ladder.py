@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from zoo.distributions import at_least_float32
+from zoo.distributions.factorised import at_least_float32
 from zoo.nn.conv import ResidualConv
 from zoo.nn.mlp import ACTIVATIONS, Activation, ResidualBlock
 

@@ -1,0 +1,1 @@
+"""Pictures, with labels where they have some."""

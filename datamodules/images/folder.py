@@ -1,0 +1,215 @@
+"""A user's own pictures, from any folder."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from zoo.datamodules.base import (
+    Binarization,
+    ImageDataModule,
+    Split,
+    check_at_least,
+    place,
+    split_indices,
+    take,
+)
+from zoo.datamodules.files.places import DataError, Inventory
+
+# Formats that Pillow only identifies, or hands to another program.
+NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+PROGRESS_FROM = 200
+
+
+class ImageFolder(ImageDataModule):
+    """All pictures in a folder and its sub-folders, cropped to squares and held in memory.
+
+    A picture is turned as its EXIF orientation says, laid on white where it is transparent, cropped
+    to its central square and resized; of an animation the first frame counts. Its label is the
+    number of the sub-folder of `root` that it is in, in alphabetical order of those that hold
+    pictures (pictures in `root` itself count as a sub-folder "."); `class_names` has their names.
+    Hidden files and folders are passed over, and files that cannot be read are named in a warning.
+
+    Args:
+        root: The folder.
+        size: Height and width to resize to, in pixels.
+        channels: 3 for colour, 1 for grey.
+        batch_size: Images per batch and process.
+        seed: Seed of the split, the order of training images, and pixels that are drawn once.
+        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
+            epoch, once, or left as they are.
+        val_fraction: Share of the pictures to validate with, at least one picture.
+        test_fraction: Share of the pictures to test with, at least one picture.
+        attributes: Names of sub-folders of `root`. With any, batches have `attributes`, too, int64
+            (B, A) of 1 where a picture is in that sub-folder and 0 where it is not.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        size: int = 64,
+        channels: Literal[1, 3] = 3,
+        batch_size: int = 128,
+        seed: int = 0,
+        binarization: Binarization = "none",
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        attributes: list[str] | None = None,
+    ) -> None:
+        check_at_least(1, size=size)
+        if channels not in (1, 3):
+            raise ValueError(f"channels is {channels}, but must be 1 (grey) or 3 (colour).")
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"val_fraction and test_fraction are {val_fraction} and {test_fraction}, but must "
+                "be above 0 and leave something to train on."
+            )
+        super().__init__((channels, size, size), batch_size, binarization, seed)
+        self.root = root
+        self.size = size
+        self.channels = channels
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.attributes = [] if attributes is None else list(attributes)
+        self.class_names: list[str] = []
+
+    @classmethod
+    def inventory(cls, root: str | None = None) -> Inventory:
+        """Return whether the folder is there; without `root` it is the user's to name."""
+        remedy = "give root, the folder that holds your pictures"
+        if root is None:
+            return Inventory(None, missing=("a folder of yours",), remedy=remedy)
+        folder = Path(root).expanduser()
+        if not folder.is_dir():
+            return Inventory(None, missing=(str(folder),), remedy=remedy)
+        return Inventory(folder, found=(folder.name,))
+
+    def label_name(self, label: int) -> str:
+        """Return the name of the sub-folder that a label stands for."""
+        return self.class_names[label]
+
+    def load(self) -> dict[Split, dict[str, Tensor]]:
+        """Return all splits, each with `image` uint8 (N, C, size, size) and `label` int64 (N,).
+
+        Raises:
+            DataError: if there are too few pictures.
+            ValueError: if one of `attributes` is no sub-folder with pictures; names the nearest.
+        """
+        root = Path(self.root).expanduser()
+        files = picture_files(root)
+        folders = [file.parts[0] if len(file.parts) > 1 else "." for file in files]
+        self.class_names = sorted(set(folders))
+        columns = [place("sub-folder", name, self.class_names) for name in self.attributes]
+        pixels, bad = read_pictures(root, files, self.size, self.channels)
+        if bad:
+            warn_of(bad, len(files), root)
+        good = [i for i, picture in enumerate(pixels) if picture is not None]
+        n = len(good)
+        n_val = max(1, round(n * self.val_fraction))
+        n_test = max(1, round(n * self.test_fraction))
+        if n_val + n_test >= n:
+            raise DataError(
+                f"{root} has {n} readable pictures, too few for parts to train, validate and test "
+                f"with (here {n_val} to validate and {n_test} to test): put more pictures there."
+            )
+        images = np.stack([picture for picture in pixels if picture is not None])  # (N, H, W, C)
+        tensors = {
+            "image": torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            "label": torch.tensor([self.class_names.index(folders[i]) for i in good]),
+        }
+        if columns:
+            tensors["attributes"] = (tensors["label"][:, None] == torch.tensor(columns)).long()
+        parts = split_indices(n, n_val, n_test, self.seed)
+        return {split: take(tensors, index) for split, index in parts.items()}
+
+
+def picture_files(root: Path) -> list[Path]:
+    """Return the pictures below `root` by their extension, as sorted relative paths."""
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: give the folder that holds your pictures.")
+    known = Image.registered_extensions()
+    extensions = {e for e, kind in known.items() if kind in Image.OPEN and kind not in NOT_PICTURES}
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        paths = [Path(folder, name) for name in names if not name.startswith(".")]
+        found += [p for p in paths if p.suffix.lower() in extensions and p.is_file()]
+    if not found:
+        raise DataError(f"{root} holds no pictures: put png, jpg or other picture files there.")
+    return sorted((path.relative_to(root) for path in found), key=Path.as_posix)
+
+
+def read_pictures(
+    root: Path, files: list[Path], size: int, channels: int
+) -> tuple[list[NDArray[np.uint8] | None], dict[Path, str]]:
+    """Read all pictures, each (size, size, channels) or None if it cannot be read, and say why."""
+    bad: dict[Path, str] = {}
+    return list(each_picture(root, files, size, channels, bad)), bad
+
+
+def each_picture(
+    root: Path, files: list[Path], size: int, channels: int, bad: dict[Path, str]
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Read the pictures one after the other, as `read_pictures` does, and note in `bad` why not."""
+    from rich.progress import track
+
+    def read(file: Path) -> NDArray[np.uint8] | None:
+        # Pillow raises almost anything on a damaged file, and one file must not end the run.
+        try:
+            return read_picture(root / file, size, channels)
+        except Exception as error:
+            bad[file] = f"{type(error).__name__}: {error}"
+            return None
+
+    # Pillow's own warnings name no file
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")
+        yield from track(
+            pool.map(read, files),
+            description=f"Reading {root}",
+            total=len(files),
+            transient=True,
+            disable=len(files) < PROGRESS_FROM,
+        )
+
+
+def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """Read one picture as uint8 (size, size, channels)."""
+    with Image.open(path) as image:
+        # lets the JPEG decoder shrink by a power of two, to no less than twice what is needed
+        image.draft(None, (2 * size, 2 * size))
+        upright = flat(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+        square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
+
+
+def flat(image: Image.Image, mode: str) -> Image.Image:
+    """Return an opaque 8-bit image in the given mode, "L" or "RGB"."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known white")
+    if image.mode.startswith("I"):  # 16 bits, in "I" widened to 32
+        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
+
+
+def warn_of(bad: dict[Path, str], n: int, root: Path) -> None:
+    """Warn once of all files that cannot be read, naming the first five."""
+    names = sorted(bad, key=Path.as_posix)
+    first = ", ".join(f"{name.as_posix()} ({bad[name]})" for name in names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    warnings.warn(
+        f"Passed over {len(names)} of {n} files in {root} that cannot be read: {first}{more}.",
+        stacklevel=2,
+    )

@@ -1,0 +1,1 @@
+"""Sequences of words or numbers, and documents as bags of words."""

@@ -1,0 +1,128 @@
+"""Commands that measure, compare, verify and reproduce models."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from zoo.checkpoints import catalog
+from zoo.cli.words import _print_metrics, _print_table
+from zoo.errors import ZooError
+from zoo.version import __version__
+
+if TYPE_CHECKING:
+    from zoo.verification.verify import Check
+
+
+def _suite_argument(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--suite",
+        choices=["quick", "card", "full"],
+        default=default,
+        help="likelihood, probes of codes and distances of samples, on 1,000 images (quick) or all "
+        "(card), and what the ELBO's gap is made of (full); flags change it; %(default)s if left "
+        "out",
+    )
+
+
+def _device_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", help="such as cpu or cuda; by default the fastest there is")
+
+
+def _device(args: argparse.Namespace) -> str:
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    name = args.device or str(found or "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):  # torch's own texts are pages long
+        raise ZooError(f"there is no device {name!r} here; try --device cpu.") from None
+    return name
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from zoo.checkpoints.card import refresh
+    from zoo.checkpoints.metrics import write_metrics
+    from zoo.evaluation.protocol import quick_of, with_quick_values
+    from zoo.evaluation.suites import SUITES, forget, run, work_folder
+    from zoo.pretrained.loading import from_pretrained
+
+    folder, device = catalog.locate(args.model), _device(args)
+    model = from_pretrained(args.model).to(device)
+    suite = SUITES[args.suite]
+    flags = {"samples": args.samples, "limit": args.limit, "seed": args.seed}
+    protocol = suite.protocol._replace(**{k: v for k, v in flags.items() if v is not None})
+    work = work_folder(folder, protocol, args.data, device)
+    metrics = run(model, suite.jobs, protocol, args.data, work)
+    if not metrics:
+        raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
+    _print_metrics(metrics)
+    if args.write:
+        short = quick_of(protocol.samples)
+        rough = work_folder(folder, short, args.data, device)
+        quick = run(model, SUITES["quick"].jobs, short, args.data, rough)
+        write_metrics(folder, with_quick_values(metrics, quick))
+        refresh(folder)
+        forget(rough)
+    forget(work)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from zoo.evaluation.comparison import compare, write
+    from zoo.evaluation.tables import markdown, table
+
+    device = _device(args)
+    rows = compare(args.models, args.on, args.suite, device)
+    print(markdown(table(rows)))
+    if args.output is not None:
+        about = f"zoo compare, version {__version__}, {args.suite} suite, on {device}."
+        for path in write(rows, args.output.expanduser(), about):
+            print(path)
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from zoo.verification.verify import verify
+
+    checks = verify(args.model, revision=args.revision, quick=args.quick, device=_device(args))
+    _report(args, checks, {"model": args.model, "quick": args.quick})
+
+
+def _reproduce(args: argparse.Namespace) -> None:
+    from zoo.verification.reproduce import reproduce
+
+    result = reproduce(
+        args.model,
+        seed=args.seed,
+        budget=args.budget,
+        full=args.full,
+        record=args.record,
+        device=_device(args),
+    )
+    facts = {"model": args.model, "checkpoint": str(result.checkpoint), "note": result.note}
+    _report(args, result.checks, facts)
+
+
+def _report(args: argparse.Namespace, checks: "list[Check]", facts: dict[str, Any]) -> None:
+    """Print what was checked, as a table or as JSON.
+
+    Raises:
+        ZooError: if a check failed.
+    """
+    failed = [check.what for check in checks if not check.passed]
+    if args.json:
+        found = {**facts, "passed": not failed, "checks": [asdict(check) for check in checks]}
+        print(json.dumps(found, indent=2))
+    else:
+        rows: list[tuple[str, ...]] = [("check", "", "stated", "measured", "tolerance", "")]
+        for c in checks:
+            numbers = (c.stated, c.measured, c.tolerance)
+            cells = ("" if number is None else f"{number:g}" for number in numbers)
+            rows.append((c.what, "ok" if c.passed else "FAILED", *cells, c.note))
+        _print_table(rows)
+        if facts.get("note"):
+            print(facts["note"])
+    if failed:
+        raise ZooError(
+            f"{args.model} failed {len(failed)} of {len(checks)} checks: {', '.join(failed)}."
+        )

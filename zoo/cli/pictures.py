@@ -1,0 +1,229 @@
+"""Commands that draw pictures."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.cli.words import _Parser
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.base import LatentVariableModel
+    from zoo.batches import Batch
+
+
+def _picture_command(
+    commands: Any, name: str, summary: str, default_n: int = 8, kinds: str = ""
+) -> _Parser:
+    command: _Parser = commands.add_parser(name, help=summary)
+    command.add_argument("model", help="name or folder")
+    command.add_argument("-n", type=int, default=default_n, help="how many")
+    command.add_argument(
+        "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
+    )
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument(
+        "--given", metavar="LABEL", help="which condition a conditional model is given"
+    )
+    return command
+
+
+def _input_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+    command.add_argument("--images", type=Path, help="a folder of your own pictures instead")
+
+
+def _load(args: argparse.Namespace) -> "LatentVariableModel":
+    import torch
+
+    from zoo.pretrained.loading import from_pretrained
+
+    if getattr(args, "n", 1) < 1:
+        raise ZooError(f"-n is {args.n}, but at least 1 is needed.")
+    model = from_pretrained(args.model)
+    if args.given is not None:
+        model = model.given(args.given)
+    torch.manual_seed(args.seed)
+    return model
+
+
+def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Batch":
+    """The first n images of the test set with their labels, or of the user's own folder."""
+    from zoo.evaluation.data import data_module
+
+    if model.datum != "image":
+        raise ZooError(
+            f"{args.model} is a model of {model.datum}s, which cannot be drawn as pictures; "
+            f"`zoo sample {args.model}` prints some, and zoo.from_pretrained has its verbs."
+        )
+    if args.images is not None:
+        found: Batch = {"image": _own_images(model, args.images.expanduser(), n)}
+    else:
+        module = data_module(model, args.data)
+        module.batch_size = n
+        module.prepare_data()
+        module.setup("test")
+        found = next(iter(module.test_dataloader()))
+    if len(found["image"]) < n:
+        raise ZooError(
+            f"{n} images are needed, but there are only {len(found['image'])}; lower -n."
+        )
+    return found
+
+
+def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
+    """The first n readable pictures of a folder, as the model takes them: (at most n, C, H, W)."""
+    import numpy as np
+    import torch
+
+    from zoo.datamodules.images.folder import picture_files, read_pictures, warn_of
+
+    channels, height, width = model.x_shape
+    if channels not in (1, 3) or height != width:
+        raise ZooError(
+            f"the model takes images of {channels}x{height}x{width}, and pictures are "
+            "read as grey or colour squares; use --data instead of --images."
+        )
+    files = picture_files(folder)
+    pixels: list[Any] = []
+    bad: dict[Path, str] = {}
+    while files and len(pixels) < n:
+        some, files = files[: n - len(pixels)], files[n - len(pixels) :]
+        pictures, unread = read_pictures(folder, some, width, channels)
+        pixels += [picture for picture in pictures if picture is not None]
+        bad |= unread
+    if bad:
+        warn_of(bad, len(pixels) + len(bad), folder)
+    if not pixels:
+        raise ZooError(f"{folder} holds no picture that can be read; put others there.")
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+
+
+def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> None:
+    from zoo.plots.grids import ANIMATIONS, save_grid
+
+    if args.output.suffix.lower() in ANIMATIONS:
+        raise ZooError(f"zoo {args.command} draws one picture; let {args.output} end in .png.")
+    save_grid(images, args.output, columns)
+    print(args.output)
+
+
+def _save_paths(paths: "Tensor", args: argparse.Namespace) -> None:
+    """Write paths of images, (N, T, C, H, W): a row each, or all of them in motion."""
+    from zoo.plots.grids import ANIMATIONS, save_animation
+
+    if args.output.suffix.lower() not in ANIMATIONS:
+        _save(paths.flatten(0, 1), paths.shape[1], args)
+        return
+    save_animation(paths, args.output)
+    print(args.output)
+
+
+def _sample(args: argparse.Namespace) -> None:
+    from zoo.pretrained.gallery import in_rows
+
+    model = _load(args)
+    if model.datum != "image":
+        print("\n".join(model.texts(args.n)))
+        return
+    model, n, columns = in_rows(model, args.n)
+    draws = model.decode(model.prior().sample((n,))) if args.mean else model.sample(n)
+    _save(draws, columns, args)
+
+
+def _reconstruct(args: argparse.Namespace) -> None:
+    import torch
+
+    model = _load(args)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    _save(torch.cat([x, model.conditioned(batch).reconstruct(x)]), args.n, args)
+
+
+def _interpolate(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.tasks.paths import interpolate
+
+    model = _load(args)
+    x = _test_batch(model, args, 2 * args.n)["image"]
+    paths = [
+        interpolate(model, a, b, args.steps, args.path)
+        for a, b in zip(x[: args.n], x[args.n :], strict=True)
+    ]
+    _save_paths(torch.stack(paths), args)
+
+
+def _traverse(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.batches import part
+    from zoo.tasks.paths import traverse
+
+    model = _load(args)
+    batch = _test_batch(model, args, args.n)
+    rows = [
+        traverse(model.conditioned(part(batch, i, i + 1)), x, args.dims, steps=args.steps)
+        for i, x in enumerate(batch["image"])
+    ]
+    _save_paths(torch.cat(rows), args)
+
+
+def _direction(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.evaluation.data import data_module
+    from zoo.tasks.directions import direction, move
+
+    model = _load(args)
+    for flag, least in (("steps", 1), ("limit", 2)):
+        if getattr(args, flag) < least:
+            raise ZooError(f"{flag} is {getattr(args, flag)}, but must be at least {least}.")
+    x = _test_batch(model, args, args.n)["image"]
+    data = data_module(model, args.data)
+    found = direction(model, data, args.attribute, args.against, args.balance, args.limit)
+    strengths = torch.linspace(-args.span, args.span, args.steps).tolist()
+    _save_paths(torch.stack([move(model, one, found, strengths) for one in x]), args)
+
+
+def _denoise(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.tasks.denoising import denoise
+
+    model = _load(args)
+    batch = _test_batch(model, args, args.n)
+    x = batch["image"]
+    noisy, restored, before, after = denoise(model.conditioned(batch), x, args.noise)
+    print(f"mean squared error a pixel: {before.mean():.5f} before, {after.mean():.5f} after")
+    _save(torch.cat([noisy, restored, x]), args.n, args)
+
+
+def _map(args: argparse.Namespace) -> None:
+    import torch
+
+    from zoo.evaluation.data import data_module, held_out
+    from zoo.pretrained.gallery import draw_map
+    from zoo.tasks.directions import encoded
+
+    model = _load(args)
+    if len(model.latent_shape) != 1:
+        raise ZooError(f"a map is of codes that are vectors, and those of {args.model} are not.")
+    data = data_module(model, args.data)
+    data.prepare_data()
+    data.setup("test")
+    names = data.label_names
+    if args.attribute is not None:
+        names = (f"without {args.attribute}", f"with {args.attribute}")
+    if not names:
+        raise ZooError(f"{type(data).__name__} has no labels; colour by --attribute NAME.")
+
+    def kind(batch: Any) -> torch.Tensor:
+        named = args.attribute is not None
+        return data.attribute(batch, args.attribute) if named else torch.as_tensor(batch["label"])
+
+    codes, kinds = encoded(model, held_out(data, args.n), kind)
+    draw_map(codes, kinds, names, args.method, args.output)
+    print(args.output)

@@ -1,0 +1,101 @@
+"""Commands that export, download and upload checkpoints."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from zoo.checkpoints import catalog
+from zoo.checkpoints.files import FILES, copy
+from zoo.errors import ZooError
+
+
+def _export(args: argparse.Namespace) -> None:
+    from zoo.checkpoints.card import refresh
+    from zoo.pretrained.export import export
+
+    export(args.ckpt, args.folder, half=args.half)
+    refresh(args.folder)
+    print(f'{args.folder}: load it with zoo.from_pretrained("{args.folder}")')
+
+
+def _pull(args: argparse.Namespace) -> None:
+    if args.all:
+        if args.model is not None:
+            raise ZooError(f"--all fetches every model into the cache; leave out {args.model}.")
+        _for_all(lambda name: str(catalog.pull(name, args.revision)))
+        return
+    if args.model is None:
+        raise ZooError("zoo pull needs organisation/name, the name of a model, or --all.")
+    folder = catalog.pull(args.model, args.revision)
+    if args.folder is not None:
+        copy(folder, args.folder)
+        folder = args.folder
+    print(folder)
+
+
+def _push(args: argparse.Namespace) -> None:
+    if args.all:
+        if args.folder is not None or args.organisation is None:
+            raise ZooError("to push all, write: zoo push --all --organisation ORGANISATION.")
+        owner = args.organisation
+        _for_all(lambda name: _push_one(args, catalog.shipped(name), f"{owner}/{name}"))
+        return
+    if args.repository is None:
+        raise ZooError("zoo push needs a folder and organisation/name, or --all.")
+    print(_push_one(args, args.folder, args.repository))
+
+
+def _push_one(args: argparse.Namespace, folder: Path, repository: str) -> str:
+    from zoo import hub
+    from zoo.pretrained.loading import check_golden, from_pretrained
+
+    check_golden(from_pretrained(str(folder)), folder)
+    result = hub.push(
+        folder,
+        repository,
+        files=FILES,
+        private=args.private or None,
+        revision=args.revision,
+        commit_message=args.message,
+        create_pr=args.create_pr,
+        keep_readme=not args.replace_card,
+    )
+    return result.url if result.changed else f"{result.url} holds the same files already"
+
+
+def _for_all(act: Callable[[str], str]) -> None:
+    """Act on every shipped model and print what came of it; one that fails stops no other.
+
+    Raises:
+        ZooError: at the end, if any failed.
+    """
+    names = catalog.list_models()
+    failed = []
+    for name in names:
+        try:
+            print(f"{name}: {act(name)}")
+        except (ValueError, OSError) as error:
+            failed.append(name)
+            print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+    if failed:
+        raise ZooError(f"{len(failed)} of {len(names)} models failed: {', '.join(failed)}.")
+
+
+def _card(args: argparse.Namespace) -> None:
+    from zoo.checkpoints.card import refresh
+
+    if args.draw:
+        from zoo.evaluation.data import data_module, held_out
+        from zoo.pretrained.gallery import draw, draw_directions, has_directions
+        from zoo.pretrained.loading import from_pretrained
+
+        model = from_pretrained(str(args.folder))
+        data = data_module(model, args.data)
+        data.prepare_data()
+        data.setup("test")
+        draw(model, args.folder, held_out(data), data.label_names)
+        if has_directions(model, data):
+            x = next(iter(held_out(data, 4)))["image"]
+            draw_directions(model, data, x, args.folder / "directions.png")
+    refresh(args.folder)

@@ -1,0 +1,46 @@
+"""How the command line reads flags and prints tables."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from zoo.errors import nearest
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with the nearest name."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "allow_abbrev": False})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # The parser of the sub-command answers: only it knows which flags come near.
+        found, extra = super().parse_known_args(args, namespace)
+        if extra:
+            flags = [option for action in self._actions for option in action.option_strings]
+            what = "flag" if extra[0].startswith("-") else "argument"
+            word = extra[0].partition("=")[0]
+            hint = nearest(word, flags) if what == "flag" else f"see {self.prog} --help."
+            self.error(f"unknown {what} {word}; {hint}")
+        return found, extra
+
+    def error(self, message: str) -> NoReturn:
+        chosen = re.match(r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if chosen:
+            known = [word.strip(" '") for word in chosen[3].split(",")]
+            message = f"there is no {chosen[1]} {chosen[2]!r}; {nearest(chosen[2], known)}"
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_metrics(metrics: Sequence[dict[str, Any]], indent: str = "") -> None:
+    width = max((len(metric["name"]) for metric in metrics), default=0)
+    for m in metrics:
+        error = f" ± {m['standard_error']}" if m["standard_error"] else ""
+        print(f"{indent}{m['name']:<{width}} {m['value']}{error} {m['unit']}, {m['kind']}")

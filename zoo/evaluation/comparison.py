@@ -1,0 +1,221 @@
+"""Models of all families side by side: a table of what the same suite finds, a page of pictures.
+
+Numbers stand in one column only where they are of one kind: the likelihood of binary pixels, which
+is a probability, never beside that of grey values, which is a density and has no bound; and
+distances of samples only where the same network looked.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo import datamodules
+from zoo.base import LatentVariableModel
+from zoo.batches import on_device
+from zoo.checkpoints import catalog
+from zoo.checkpoints.files import write_text
+from zoo.datamodules.base import DataModule, ImageDataModule
+from zoo.errors import ZooError, nearest
+from zoo.evaluation.data import data_module, held_out
+from zoo.evaluation.probes import labelled, probed
+from zoo.evaluation.protocol import Protocol
+from zoo.evaluation.samples import drawing
+from zoo.evaluation.suites import SUITES, forget, run, work_folder
+from zoo.evaluation.tables import Row, _csv, _html, table
+from zoo.plots.charts import strips
+from zoo.plots.grids import grid, save_grid
+from zoo.pretrained.loading import from_pretrained
+
+SHOWN = 8
+"""Samples and reconstructions of each model on the page."""
+
+TIMED = 100  # data that are drawn or encoded at a time, for at least a second
+
+
+def compare(
+    models: Sequence[str], data: str | None = None, suite: str = "quick", device: str = "cpu"
+) -> list[Row]:
+    """Ask several models the same: a suite's jobs, probes beside PCA, speed, and pictures.
+
+    A comparison that was stopped goes on where it was when it is asked again.
+
+    Args:
+        models: Names or folders, or patterns of shipped names such as `*-mnist`.
+        data: Name of a DataModule, in any case; by default each model's own.
+        suite: Which of `zoo.suites.SUITES`.
+        device: Where to measure, such as `cuda`.
+
+    Returns:
+        A row a model; those that the data do not fit have a note in place of numbers.
+
+    Raises:
+        ZooError: if there is no such model, suite or DataModule.
+        DataError: if files of the data are missing or damaged.
+    """
+    if suite not in SUITES:
+        raise ZooError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
+    if data is not None:
+        known = {name.casefold(): name for name in datamodules.__all__}
+        if data.casefold() not in known:
+            raise ZooError(f"there is no DataModule {data!r}; {nearest(data, known.values())}")
+        data = known[data.casefold()]
+    names = [name for given in models for name in _names(given)]
+    jobs, protocol = SUITES[suite]
+    rows, done = [], []
+    for name in dict.fromkeys(names):
+        work = work_folder(catalog.locate(name), protocol, data, device)
+        rows.append(_row(name, data, jobs, protocol, device, work))
+        done.append(work)
+    for work in done:
+        forget(work)
+    return rows
+
+
+def _names(given: str) -> list[str]:
+    """Names that a pattern stands for; a name stands for itself."""
+    if not any(sign in given for sign in "*?["):
+        return [given]
+    names = catalog.list_models(given)
+    if not names:
+        raise ZooError(f"no model matches {given!r}; {nearest(given, catalog.list_models())}")
+    return names
+
+
+def _row(
+    name: str,
+    data: str | None,
+    jobs: Sequence[str],
+    protocol: Protocol,
+    device: str,
+    work: Path,
+) -> Row:
+    model = from_pretrained(name).to(device)
+    about = catalog.describe(name)
+    row = Row(
+        name,
+        about.family,
+        model.datum,
+        about.latent_shape,
+        about.parameters,
+        about.bytes,
+        condition=model.condition,
+    )
+    try:
+        module = data_module(model, data)
+    except ZooError as error:
+        return replace(row, note=str(error))
+    metrics = run(model, jobs, protocol, data, work)
+    note = "" if metrics else "no job applies"
+    batch = on_device(next(iter(held_out(module, TIMED))), model.device)
+    x, verbs, fixed = model.inputs(batch), model.verbs(), model.conditioned(batch)
+    found: dict[str, Any] = {}
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(protocol.seed)
+        found["principal"] = _principal(model, module, metrics, protocol)
+        if "sample" in verbs:
+            found["samples_per_second"] = _per_second(model.sample, TIMED, model.device)
+        if "encode" in verbs:
+            found["codes_per_second"] = _per_second(lambda _: fixed.encode(x), len(x), model.device)
+        if model.datum == "image":
+            found["inputs"] = x[:SHOWN]
+            torch.manual_seed(protocol.seed)
+            if "sample" in verbs:
+                found["samples"] = drawing(model, module)[0](SHOWN)
+            if "reconstruct" in verbs:
+                found["reconstructions"] = fixed.reconstruct(x)[:SHOWN]
+    return replace(row, support=_support(model, module), metrics=metrics, note=note, **found)
+
+
+def _support(model: LatentVariableModel, module: DataModule) -> str:
+    if isinstance(module, ImageDataModule):
+        return "grey values" if module.binarization == "none" else "binary pixels"
+    return model.datum
+
+
+def _per_second(act: Callable[[int], Tensor], n: int, device: torch.device) -> float:
+    """How many data an act on n of them at a time gets through; a first one is not timed."""
+    act(1)
+    count, start = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - start) < 1:
+        act(n)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+        count += n
+    return count / seconds
+
+
+def _principal(
+    model: LatentVariableModel,
+    module: DataModule,
+    metrics: list[dict[str, Any]],
+    protocol: Protocol,
+) -> list[dict[str, Any]]:
+    """Probes of as many principal components as a code has numbers, if its own were measured."""
+    from sklearn.decomposition import PCA
+
+    if not {"linear_probe"} & {metric["name"] for metric in metrics} or not model.latent_shape:
+        return []
+
+    def pixels(batch: Any) -> Tensor:
+        return torch.as_tensor(model.inputs(batch)).flatten(1)
+
+    test = labelled(module, "test", protocol.limit, pixels)
+    assert test is not None
+    train = labelled(module, "train", len(test[1]), pixels)
+    assert train is not None
+    size = min(math.prod(model.latent_shape), *train[0].shape)
+    pca = PCA(size, svd_solver="full").fit(train[0].double().numpy())
+    first, second = (
+        (torch.from_numpy(pca.transform(x.double().numpy())), labels) for x, labels in (train, test)
+    )
+    found = probed(first, second, f"{size} principal components")
+    return [{**metric, "dataset": type(module).__name__} for metric in found]
+
+
+def write(rows: Sequence[Row], folder: Path, about: str) -> list[Path]:
+    """Write `comparison.csv`, `comparison.html`, and `pictures.png` where there are any.
+
+    Args:
+        rows: What `compare` gave.
+        folder: Where to; made if it is not there.
+        about: What was done, in a sentence.
+
+    Returns:
+        The files.
+
+    Raises:
+        ZooError: if they cannot be written.
+    """
+    columns = table(rows)
+    files = [folder / "comparison.csv", folder / "comparison.html"]
+    write_text(files[0], _csv(columns))
+    page = pictures(rows)
+    if page is not None:
+        files.append(folder / "pictures.png")
+        save_grid(page[None], files[-1], 1)
+    write_text(files[1], _html(columns, about, files[2:]))
+    return files
+
+
+def pictures(rows: Sequence[Row]) -> Tensor | None:
+    """One page, (3, H, W) in [0, 1]: a row a model, its samples, and what it makes of test images.
+
+    Above them the test images, as the first model takes them that takes the finest.
+    """
+    seen = [row for row in rows if row.samples is not None or row.reconstructions is not None]
+    if not seen:
+        return None
+    first = max(seen, key=lambda row: row.support == "grey values").inputs
+    page: dict[str, list[Tensor | None]] = {"test images": [None, first]}
+    page |= {row.name: [row.samples, row.reconstructions] for row in seen}
+    lines = {
+        name: [None if x is None else grid(x.float().cpu(), SHOWN) for x in pair]
+        for name, pair in page.items()
+    }
+    return strips(lines, ("samples (means, where pixels are binary)", "reconstructions"))

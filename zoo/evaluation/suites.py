@@ -1,0 +1,138 @@
+"""One question, asked of every model in the same words: suites of jobs that give a card's numbers.
+
+A job measures what a model's verbs and its data allow, under a `Protocol`, and gives entries of
+metrics.json; where it does not apply it gives none. Every job starts from the protocol's seed, so
+that its numbers do not depend on what was measured before it. Those of other jobs than `likelihood`
+name theirs under `job`, by which `zoo verify` measures them again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from zoo.base import LatentVariableModel
+from zoo.checkpoints.files import CONFIG, WEIGHTS, read_json, sha256, write_json
+from zoo.errors import ZooError, nearest
+from zoo.evaluation.data import data_module
+from zoo.evaluation.disentanglement import disentanglement
+from zoo.evaluation.gap import gap
+from zoo.evaluation.indices import codes
+from zoo.evaluation.likelihood import likelihood
+from zoo.evaluation.probes import probes
+from zoo.evaluation.protocol import QUICK, Protocol
+from zoo.evaluation.reconstructions import reconstructions
+from zoo.evaluation.records import Metrics
+from zoo.evaluation.samples import samples
+from zoo.version import __version__
+
+Job = Callable[[LatentVariableModel, str | None, Protocol, Path | None], Metrics]
+
+JOBS: dict[str, Job] = {
+    "likelihood": likelihood,
+    "probes": probes,
+    "reconstructions": reconstructions,
+    "codes": codes,
+    "samples": samples,
+    "disentanglement": disentanglement,
+    "gap": gap,
+}
+
+
+class Suite(NamedTuple):
+    """Jobs, and how they are done.
+
+    Args:
+        jobs: Names of jobs, in their order.
+        protocol: How.
+    """
+
+    jobs: tuple[str, ...]
+    protocol: Protocol
+
+
+CARD = ("likelihood", "probes", "reconstructions", "codes", "samples", "disentanglement")
+
+SUITES = {
+    "quick": Suite(CARD, QUICK),
+    "card": Suite(CARD, Protocol()),
+    "full": Suite((*CARD, "gap"), Protocol()),
+}
+"""`quick` takes seconds for most models; `card` is what a card states; `full` adds what is slow."""
+
+
+def run(
+    model: LatentVariableModel,
+    jobs: Sequence[str],
+    protocol: Protocol,
+    dataset: str | None = None,
+    work: Path | None = None,
+) -> Metrics:
+    """Do jobs one after another.
+
+    Args:
+        model: The model, on the device where it is to be measured.
+        jobs: Their names.
+        protocol: How.
+        dataset: Name of a DataModule; by default the model's own.
+        work: Folder to keep what is done in, job by job and batch by batch; what is there already
+            is not done again. See `work_folder`.
+
+    Raises:
+        ZooError: if there is no such job, or the dataset is unknown.
+        DataError: if its files are missing or damaged.
+    """
+    for job in jobs:
+        if job not in JOBS:
+            raise ZooError(f"there is no job {job!r}; {nearest(job, JOBS)}")
+    name = type(data_module(model, dataset)).__name__
+    found: Metrics = []
+    training = model.training
+    model.eval()
+    try:
+        for job in jobs:
+            done = None if work is None else work / f"{job}.json"
+            if done is not None and done.is_file():
+                found += read_json(done)["metrics"]
+                continue
+            with torch.random.fork_rng():
+                torch.manual_seed(protocol.seed)
+                kept = None if work is None else work / f"{job}.safetensors"
+                metrics = JOBS[job](model, name, protocol, kept)
+            facts = {"seed": protocol.seed, "dataset": name, "split": "test"}
+            facts |= {} if job == "likelihood" else {"job": job}
+            metrics = [{**metric, **facts} for metric in metrics]
+            if done is not None:
+                write_json(done, {"metrics": metrics})
+            found += metrics
+    finally:
+        model.train(training)
+    return found
+
+
+def work_folder(folder: Path, protocol: Protocol, dataset: str | None, device: str) -> Path:
+    """Where `run` keeps what it has done of a checkpoint: in the user's cache, by what is asked.
+
+    Args:
+        folder: The checkpoint.
+        protocol: How it is measured.
+        dataset: On what.
+        device: Where.
+    """
+    hashes = [sha256(folder / file) for file in (CONFIG, WEIGHTS)]
+    asked = json.dumps([*hashes, protocol, dataset, device, __version__, str(torch.__version__)])
+    key = hashlib.sha256(asked.encode()).hexdigest()[:32]
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "latent-zoo" / "evaluations" / key
+
+
+def forget(work: Path) -> None:
+    """Remove what `run` kept, if it kept anything."""
+    if work.is_dir():
+        for path in work.iterdir():
+            path.unlink()
+        work.rmdir()

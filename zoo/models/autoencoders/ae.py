@@ -1,0 +1,165 @@
+r"""Autoencoder (Hinton & Salakhutdinov 2006), also denoising (Vincent et al. 2008) or sparse.
+
+The code is a point, $z = f_\phi(x)$, and training minimises the distortion
+
+$$-\log p_\theta(x \mid f_\phi(\tilde x)) + \lambda \, \lVert f_\phi(\tilde x) \rVert_1,$$
+
+where $\tilde x$ is x with a share of its pixels set to zero (Vincent et al. 2008, section 2.3,
+https://doi.org/10.1145/1390156.1390294) or, without noise, x itself.
+
+Nothing says where codes lie, so there is nothing to sample from, unless a density is fitted to the
+codes of the training data afterwards: an ex-post prior (Ghosh et al. 2020,
+https://arxiv.org/abs/1903.12436), here a mixture of Gaussians; one is a Gaussian.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from zoo.batches import Batch
+from zoo.checks import check_at_least, check_choice, check_images
+from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.models.autoencoders.code_prior import CodePrior, Kind
+from zoo.nn.mlp import Activation
+from zoo.nn.noise import masked
+from zoo.optim import Schedule
+from zoo.plots.grids import grid
+
+_WITHOUT = (
+    "nothing says where its codes lie; train it with components above 0, which fits a prior to "
+    "them, or take a VAE."
+)
+_PRIORS = {"sample": _WITHOUT, "prior": _WITHOUT}
+
+
+class AE(Autoencoder):
+    """Autoencoder: deterministic codes, and a prior of them that is fitted after the codes.
+
+    The prior is fitted to the codes of the training data before each validation.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        noise: Share of the pixels that training sets to zero in what is encoded.
+        sparsity: Weight lambda of the codes' absolute values, in nats.
+        components: Number of Gaussians in the prior of codes; 0 for none, and then no samples.
+        code_prior: `gmm`, a mixture fitted by EM; or `vamp`, Gaussians about the codes of as many
+            training images, as a VampPrior has them.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "An autoencoder (Hinton & Salakhutdinov 2006, https://doi.org/10.1126/science.1127647)"
+    )
+    tags: ClassVar = ("autoencoder", "latent-variable-model", "representation-learning")
+    limits: ClassVar = "There is no likelihood of images, and codes that no image has mean little."
+    shows: ClassVar = {
+        "examples.png": "Test images with the noise of the training, what the model makes of them, "
+        "and the images as they are."
+    }
+    noiseless = True
+    lacks: Mapping[str, str] = {
+        **_PRIORS,
+        "posterior": "the code of an image is a point; encode gives it.",
+        "log_prob": "an image that no code gives has no density; a VAE bounds it.",
+    }
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dim: int = 20,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        noise: float = 0.0,
+        sparsity: float = 0.0,
+        components: int = 0,
+        code_prior: Kind = "gmm",
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            x_shape,
+            latent_dim,
+            latent_dim,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+        )
+        self.save_hyperparameters()
+        check_at_least(0, sparsity=sparsity, components=components)
+        check_choice(Kind, code_prior=code_prior)
+        if not 0 <= noise < 1:
+            raise ValueError(f"noise is {noise}, but must be a share of pixels from 0 to below 1.")
+        self.noise, self.sparsity = noise, sparsity
+        self.code_prior = None
+        if components:
+            self.code_prior = CodePrior(latent_dim, components, code_prior)
+            self.lacks = {verb: why for verb, why in self.lacks.items() if verb not in _PRIORS}
+
+    def prior(self) -> Distribution:
+        """p(z), fitted to the codes of the training data: batch shape (), event shape (D,)."""
+        if self.code_prior is None:
+            self._lacks("prior")
+        fitted: Distribution = self.code_prior()
+        return fitted
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The code: (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.code(x)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The distortion of noisy images and the penalty of their codes, in nats per image."""
+        x = self.inputs(batch)
+        seen = x
+        if self.noise and self.training:
+            seen = masked(x, self.noise)
+        z = self.code(seen)
+        distortion = -self.likelihood(z).log_prob(x)  # (B,)
+        penalty = z.abs().sum(-1)  # (B,)
+        return {
+            "loss": (distortion + self.sparsity * penalty).mean(),
+            "distortion": distortion.mean(),
+            "code_size": penalty.mean(),
+        }
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """Of a model that was trained with noise: noisy images, denoised, and as they are."""
+        if not self.noise:
+            return {}
+        x: Tensor = self.inputs(batch)[:12]
+        noisy = masked(x, self.noise)
+        rows = torch.cat([noisy, self.reconstruct(noisy), x])
+        return {"examples.png": grid(rows, len(x))[None]}
+
+    def on_validation_start(self) -> None:
+        """Fit the prior to the codes of the training data, of all processes."""
+        loader = self.trainer.train_dataloader
+        if self.code_prior is None or loader is None or self.trainer.sanity_checking:
+            return
+        to_device = self.trainer.strategy.batch_to_device
+        codes = torch.cat([self.code(to_device(batch)["image"]) for batch in loader])
+        gathered = torch.as_tensor(self.all_gather(codes))
+        self.code_prior.fit(gathered.reshape(-1, codes.shape[1]))

@@ -1,0 +1,181 @@
+r"""What families with an encoder and a decoder network for images share, all but their bounds.
+
+The code z is a vector of D numbers. The decoder gives the parameters of
+
+$$p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i; \sigma(f_i(z))) \quad \text{or} \quad
+  p(x \mid z) = \prod_i \mathcal N(x_i; f_i(z), s^2),$$
+
+with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its code of x, its loss.
+"""
+
+import math
+from abc import ABC
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from zoo.base import LatentVariableModel
+from zoo.checks import check_at_least, check_choice, check_image_shape, check_shape
+from zoo.distributions.factorised import at_least_float32, image_likelihood
+from zoo.nn import ConvDecoder, ConvEncoder, mlp
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule, adam
+
+Likelihood = Literal["bernoulli", "gaussian"]
+Network = Literal["mlp", "conv", "patch"]
+PATCH = 4  # side of the squares of pixels that `patch` takes
+
+
+class Autoencoder(LatentVariableModel, ABC):
+    """A model of images with an encoder and a decoder network.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        outputs: Numbers that the encoder gives for an image.
+        likelihood: p(x | z): `bernoulli`, or `gaussian` with one learned standard deviation.
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        decoder_inputs: Numbers that the decoder takes; by default the code itself, D.
+    """
+
+    tags: ClassVar[tuple[str, ...]] = (
+        "variational-autoencoder",
+        "latent-variable-model",
+        "generative-model",
+    )
+    limits: ClassVar[str] = (
+        "Samples are drawn pixel by pixel given the code, so edges are rough; `decode` gives means."
+    )
+    lacks: Mapping[str, str] = {
+        "log_prob": "log p(x) is an integral over z that has no closed form; "
+        "zoo.log_likelihood(model, x) gives a bound and its standard error."
+    }
+
+    noiseless: ClassVar[bool] = False
+    """Whether an image is a function of its code, so that `sample` gives means of p(x | z)."""
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int],
+        latent_dim: int,
+        outputs: int,
+        likelihood: Likelihood,
+        network: Network,
+        hidden: tuple[int, ...],
+        activation: Activation,
+        residual_blocks: int,
+        lr: float,
+        lr_schedule: Schedule,
+        lr_warmup_steps: int,
+        decoder_inputs: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_image_shape(x_shape)
+        check_at_least(
+            1, latent_dim=latent_dim, **{f"hidden[{i}]": w for i, w in enumerate(hidden)}
+        )
+        check_at_least(0, residual_blocks=residual_blocks, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_choice(Likelihood, likelihood=likelihood)
+        check_choice(Network, network=network)
+        check_choice(Activation, activation=activation)
+        check_choice(Schedule, lr_schedule=lr_schedule)
+        if network == "patch" and len(hidden) < 2:
+            raise ValueError(
+                f"hidden is {tuple(hidden)}, but network=patch needs at least two widths: "
+                "channels of a stage, and last that of the dense layer."
+            )
+        self.x_shape = tuple(x_shape)
+        self.latent_shape = (latent_dim,)
+        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
+        inputs = latent_dim if decoder_inputs is None else decoder_inputs
+        if network == "mlp":
+            pixels = x_shape[0] * x_shape[1] * x_shape[2]
+            self.encoder: nn.Module = nn.Sequential(
+                nn.Flatten(), mlp(pixels, hidden, outputs, activation, residual_blocks)
+            )
+            self.decoder: nn.Module = nn.Sequential(
+                mlp(inputs, hidden[::-1], pixels, activation, residual_blocks),
+                nn.Unflatten(-1, self.x_shape),
+            )
+        else:
+            patch, channels, dense = 0, hidden, hidden[:0]
+            if network == "patch":
+                patch, channels, dense = PATCH, hidden[:-1], hidden[-1:]
+            self.encoder = ConvEncoder(
+                x_shape, channels, outputs, activation, residual_blocks, patch, dense
+            )
+            self.decoder = ConvDecoder(
+                inputs, channels, x_shape, activation, residual_blocks, patch, dense
+            )
+        # The scale of a Gaussian p(x | z); a Bernoulli has none.
+        self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
+        self.origin: Tensor  # of the codes
+        self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
+        check_shape("z", z, self.latent_shape)
+        return image_likelihood(self.decoder(z), self.log_scale)
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Draw n images: z ~ p(z), and x ~ p(x | z) or its mean, in [0, 1]; (n, C, H, W)."""
+        if "sample" in self.lacks:
+            self._lacks("sample")
+        model = self
+        if self.conditions:  # each is as likely as the others
+            model = self.given(torch.randint(len(self.conditions), (n,), device=self.device))
+        p = model.likelihood(model.prior().sample((n,)))
+        return (p.mean if self.noiseless else p.sample()).clamp(0, 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The mean of p(x | z), clipped to [0, 1]: (B, D) to (B, C, H, W)."""
+        return self.likelihood(z).mean.clamp(0, 1)
+
+    def code(self, x: Tensor) -> Tensor:
+        """What the encoder gives for images (B, C, H, W), in float32 or better."""
+        check_shape("image", x, self.x_shape)
+        return at_least_float32(self.encoder(x))
+
+    def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
+        """A weight in the loss that comes from `start` over the first steps of a training.
+
+        It rises linearly, or falls geometrically.
+        """
+        if not self.training or steps == 0:
+            return weight
+        share = min(1.0, (self.global_step + 1) / steps)
+        if start > weight > 0:
+            return math.exp((1 - share) * math.log(start) + share * math.log(weight))
+        return (1 - share) * start + share * weight
+
+    def terms(self, loss: Tensor, distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
+        """What `loss` returns: means over a batch, of the loss and the terms of the bound, (B,)."""
+        return {
+            "loss": loss.mean(),
+            "elbo": -(distortion + rate).mean(),
+            "rate": rate.mean(),
+            "distortion": distortion.mean(),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Adam with this model's schedule, on all that is trained by gradients."""
+        return adam(
+            (p for p in self.parameters() if p.requires_grad),
+            self.lr,
+            self.lr_schedule,
+            self.lr_warmup_steps,
+            self.trainer.estimated_stepping_batches,
+        )

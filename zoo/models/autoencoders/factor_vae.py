@@ -1,0 +1,146 @@
+r"""FactorVAE (Kim & Mnih 2018, https://arxiv.org/abs/1802.05983).
+
+The evidence lower bound less the total correlation of the aggregate posterior (eq. 2):
+
+$$\mathcal L = \mathrm{ELBO} - \gamma \, \mathrm{KL}(q(z) \,\|\, \bar q(z)), \qquad
+  \bar q(z) = \prod_j q(z_j).$$
+
+A discriminator D tells draws of q(z) from draws of $\bar q(z)$, which are draws of q(z) of another
+part of the batch with each dimension shuffled among the data (algorithm 1). With its logit d, the
+density ratio is (eq. 3)
+
+$$\mathrm{KL}(q(z) \,\|\, \bar q(z)) \approx \mathbb E_{q(z)}[d(z)].$$
+
+Both learn at each step: the encoder's loss sees a discriminator that is frozen, the
+discriminator's loss codes that are.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+from torch.nn.functional import softplus
+
+from zoo.batches import Batch
+from zoo.checks import check_at_least, check_images
+from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
+from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.nn import mlp
+from zoo.nn.frozen import frozen
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule
+
+
+class FactorVAE(Autoencoder):
+    """Variational autoencoder whose code has dimensions that are pushed to be independent.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        gamma: Weight of the total correlation; 0 is the evidence lower bound.
+        discriminator: Widths of the discriminator's hidden layers.
+        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
+        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
+            geometrically, so that codes begin with what changes an image most.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = "A FactorVAE (Kim & Mnih 2018, https://arxiv.org/abs/1802.05983)"
+    tags: ClassVar = (
+        "variational-autoencoder",
+        "disentanglement",
+        "latent-variable-model",
+        "generative-model",
+    )
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dim: int = 20,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        gamma: float = 10.0,
+        discriminator: tuple[int, ...] = (1000, 1000, 1000, 1000, 1000, 1000),
+        kl_warmup_steps: int = 0,
+        rate_start: float = 0.0,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            x_shape,
+            latent_dim,
+            2 * latent_dim,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+        )
+        self.save_hyperparameters()
+        check_at_least(0, gamma=gamma, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
+        check_at_least(1, **{f"discriminator[{i}]": w for i, w in enumerate(discriminator)})
+        self.gamma = gamma
+        self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
+        self.discriminator = mlp(latent_dim, discriminator, 1, "leaky_relu")
+
+    def prior(self) -> Distribution:
+        """p(z) = N(0, I): batch shape (), event shape (D,)."""
+        return standard_gaussian(self.origin)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+        return diagonal_gaussian(self.code(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.posterior(x).mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative bound and the weighted total correlation in nats per image; of D, its own.
+
+        Raises:
+            ValueError: if the batch has a single image, so that nothing can be shuffled.
+        """
+        x = self.inputs(batch)
+        if len(x) < 2:
+            raise ValueError("a batch of one image has no other to shuffle codes with; give two.")
+        q = self.posterior(x)
+        z = q.rsample()
+        distortion = -self.likelihood(z).log_prob(x)  # (B,)
+        rate = kl_divergence(q, self.prior())  # (B,)
+        correlation = frozen(self.discriminator)(z).squeeze(-1)  # (B,)
+        joint, other = z.detach().chunk(2)
+        real = self.discriminator(joint).squeeze(-1)
+        shuffled = self.discriminator(_shuffled(other)).squeeze(-1)
+        telling = softplus(-real).mean() + softplus(shuffled).mean()
+        weight = self.annealed(1.0, self.kl_warmup_steps, self.rate_start)
+        loss = distortion + weight * rate + self.gamma * correlation + 0.5 * telling
+        return self.terms(loss, distortion, rate) | {
+            "total_correlation": correlation.mean(),
+            "discriminator_loss": 0.5 * telling,
+        }
+
+
+def _shuffled(z: Tensor) -> Tensor:
+    """Shuffle each dimension of codes (B, D) among them on its own."""
+    order = torch.rand_like(z).argsort(0)
+    return z.gather(0, order)

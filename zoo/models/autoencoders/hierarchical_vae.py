@@ -1,0 +1,250 @@
+r"""Hierarchical VAE: a ladder of codes (Sonderby et al. 2016, https://arxiv.org/abs/1602.02282).
+
+Each of L layers of latents is drawn given those above it, by the model and by the posterior:
+
+$$p(z) = p(z_L) \prod_{l < L} p(z_l \mid z_{>l}), \qquad
+  q(z \mid x) = q(z_L \mid x) \prod_{l < L} q(z_l \mid z_{>l}, x).$$
+
+One state $h_l$, which z changes on its way down, carries $z_{>l}$ to both, so that the posterior is
+the prior corrected by the image. It is stated relative to it (NVAE, Vahdat & Kautz 2020, section
+3.2, https://arxiv.org/abs/2007.03898): with $p(z_l \mid z_{>l}) = \mathcal N(\mu_l, \sigma_l^2)$,
+
+$$z_l = \mu_l + \sigma_l \epsilon_l, \qquad
+  p(\epsilon_l) = \mathcal N(0, I), \qquad
+  q(\epsilon_l \mid z_{>l}, x) = \mathcal N(\Delta\mu_l, \Delta\sigma_l^2).$$
+
+Layers of vectors come first; those below them may lie on a grid, with latents of its own for each
+place, that convolutions join (section 3.1 there).
+
+z and epsilon determine each other, and log p, the bound and each of its terms are the same in both:
+
+$$\log p(x) \ge \mathbb E_q [\log p(x \mid z)] - \sum_{l=1}^L
+  \mathbb E_q [\mathrm{KL}(q(z_l \mid z_{>l}, x) \,\|\, p(z_l \mid z_{>l}))].$$
+
+The code of this model is the vector of all $\epsilon_l$, the top layer first. Its prior is N(0, I);
+its posterior is Gaussian only layer by layer.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+from zoo.batches import Batch
+from zoo.checks import check_at_least, check_image_shape, check_images, check_shape
+from zoo.distributions.factorised import (
+    at_least_float32,
+    diagonal_gaussian,
+    image_likelihood,
+    standard_gaussian,
+)
+from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.nn.conv import ConvDecoder, ConvEncoder, grid_shape
+from zoo.nn.ladder import Ladder
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule
+
+
+class HierarchicalVAE(Autoencoder):
+    """Variational autoencoder with several layers of latents.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dims: Latent dimensions of each layer, the top one first.
+        grid_channels: Latents at each place of the layers that follow below, which lie on the grid
+            that the convolutions of `network=conv` end with (NVAE).
+        width: Numbers of the state that goes down the ladder, and of what the encoder gives.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "A hierarchical variational autoencoder (Sonderby et al. 2016, "
+        "https://arxiv.org/abs/1602.02282)"
+    )
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dims: tuple[int, ...] = (10, 10),
+        grid_channels: tuple[int, ...] = (),
+        width: int = 256,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        kl_warmup_steps: int = 0,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        check_at_least(1, layers=len(latent_dims), width=width)
+        check_at_least(1, **{f"latent_dims[{i}]": dim for i, dim in enumerate(latent_dims)})
+        check_at_least(1, **{f"grid_channels[{i}]": n for i, n in enumerate(grid_channels)})
+        if grid_channels and network != "conv":
+            raise ValueError(
+                f"grid_channels={tuple(grid_channels)} needs convolutions; set network=conv and "
+                "hidden to their channels, or leave grid_channels empty."
+            )
+        check_image_shape(x_shape)
+        grid = grid_shape(x_shape, hidden) if grid_channels else ()
+        super().__init__(
+            x_shape,
+            sum(latent_dims) + sum(grid_channels) * math.prod(grid[1:]),
+            width,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+            decoder_inputs=width,
+        )
+        self.save_hyperparameters()
+        check_at_least(0, kl_warmup_steps=kl_warmup_steps)
+        self.kl_warmup_steps = kl_warmup_steps
+        self.latent_dims, self.grid_channels = tuple(latent_dims), tuple(grid_channels)
+        enter = None
+        if isinstance(self.decoder, ConvDecoder) and grid_channels:
+            enter = nn.Sequential(self.decoder.linear, nn.Unflatten(-1, grid))
+            self.decoder = self.decoder.stages
+        self.ladder = Ladder(width, latent_dims, activation, grid, grid_channels, enter)
+
+    def prior(self) -> Distribution:
+        """p(epsilon) = N(0, I): batch shape (), event shape (D,)."""
+        return standard_gaussian(self.origin)
+
+    def posterior(self, x: Tensor) -> "LadderPosterior":
+        """q(epsilon | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+        return LadderPosterior(self.ladder, self.evidence(x))
+
+    def evidence(self, x: Tensor) -> list[Tensor]:
+        """What the encoder gives each layer for images, (B, C, H, W): (B, W), then (B, K, h, w)."""
+        if not (self.grid_channels and isinstance(self.encoder, ConvEncoder)):
+            return [self.code(x)] * len(self.latent_dims)
+        check_shape("image", x, self.x_shape)
+        features = self.encoder.features(x)
+        vector = at_least_float32(self.encoder.outputs(features))
+        return [vector] * len(self.latent_dims) + [features] * len(self.grid_channels)
+
+    def likelihood(self, z: Tensor) -> Distribution:
+        """p(x | z) for codes of shape (B, D): batch shape (B,), event shape (C, H, W)."""
+        check_shape("z", z, self.latent_shape)
+        return self._image(self.ladder(z))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The means of q from the top down, each given those above: (B, C, H, W) to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.posterior(x).mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up.
+
+        Beside the rate, that of each layer, in closed form given a draw of those above.
+        """
+        x = self.inputs(batch)
+        draw = self.posterior(x).draw()
+        distortion = -self._image(draw.foot).log_prob(x)  # (B,)
+        p = map(standard_gaussian, self.ladder.split(self.origin))
+        rates = torch.stack([*map(kl_divergence, draw.layers, p)])  # (L, B)
+        rate = rates.sum(0)
+        loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
+        top = len(rates)
+        of_layers = {f"rate_{top - i}": layer for i, layer in enumerate(rates.mean(1))}
+        return self.terms(loss, distortion, rate) | of_layers
+
+    def _image(self, foot: Tensor) -> Distribution:
+        """p(x | z) from the state at the foot of the ladder, (B, W) or (B, K, h, w)."""
+        return image_likelihood(self.decoder(foot), self.log_scale)
+
+
+class Descent(NamedTuple):
+    """A way down the ladder: code (*, D), q of each layer, the state at the foot."""
+
+    code: Tensor
+    layers: list[Distribution]
+    foot: Tensor
+
+
+class LadderPosterior(Distribution):
+    """q(epsilon | x), layer by layer: batch shape (B,), event shape (D,).
+
+    The density of its own last draw is known from the draw; that of any other code takes another
+    way down the ladder.
+
+    Args:
+        ladder: The layers.
+        evidence: What the encoder gives each layer for x, (B, ...).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, ladder: Ladder, evidence: Sequence[Tensor]) -> None:
+        self._ladder, self._evidence = ladder, evidence
+        self._drawn: tuple[Tensor, Tensor] | None = None
+        event_shape = torch.Size([sum(ladder.dims)])
+        super().__init__(evidence[0].shape[:-1], event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of each layer given those of the layers above, (B, D): exact for the top one."""
+        return self._descend(lambda q: q.mean).code
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance of each layer given the means of those above, (B, D): likewise."""
+        layers = self._descend(lambda q: q.mean).layers
+        return torch.cat([q.variance for q in layers], -1)
+
+    def draw(self, sample_shape: Any = ()) -> Descent:
+        """Draw a code, and keep what was met on the way."""
+        shape = self._extended_shape(torch.Size(sample_shape))
+        e = self._evidence[0]
+        noise = iter(self._ladder.split(torch.randn(shape, dtype=e.dtype, device=e.device)))
+        descent = self._descend(lambda q: q.mean + q.stddev * next(noise))
+        self._drawn = descent.code, self._density(descent)
+        return descent
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self.draw(sample_shape).code
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (..., D) to (...)."""
+        if self._drawn is not None and value is self._drawn[0]:
+            return self._drawn[1]
+        parts = iter(self._ladder.split(value))
+        return self._density(self._descend(lambda q: next(parts)))
+
+    def _descend(self, pick: Callable[[Distribution], Tensor]) -> Descent:
+        """Go down, and choose the code of each layer from its q given those above."""
+        h: Tensor = self._ladder.start
+        parts, layers = list[Tensor](), list[Distribution]()
+        for rung, evidence in zip(self._ladder.rungs, self._evidence, strict=True):
+            q = diagonal_gaussian(rung.infer(h, evidence))
+            layers.append(q)
+            parts.append(pick(q))
+            h = rung(h, parts[-1])
+        return Descent(torch.cat(parts, -1), layers, h)
+
+    def _density(self, descent: Descent) -> Tensor:
+        parts = self._ladder.split(descent.code)
+        return torch.stack(
+            [q.log_prob(part) for q, part in zip(descent.layers, parts, strict=True)]
+        ).sum(0)

@@ -1,0 +1,111 @@
+r"""Variational autoencoder (Kingma & Welling 2014, https://arxiv.org/abs/1312.6114).
+
+A Gaussian code $z$ with $p(z) = \mathcal N(0, I)$ generates an image through
+$p_\theta(x \mid z)$; an encoder gives the approximate posterior
+$q_\phi(z \mid x) = \mathcal N(\mu_\phi(x), \operatorname{diag} \sigma_\phi^2(x))$. Training
+maximises the evidence lower bound (eq. 3)
+
+$$\log p(x) \ge
+  \underbrace{\mathbb E_{q(z \mid x)}[\log p(x \mid z)]}_{-\text{distortion}}
+  - \underbrace{\mathrm{KL}(q(z \mid x) \,\|\, p(z))}_{\text{rate}}.$$
+
+`beta` weighs the rate in the loss (beta-VAE, Higgins et al. 2017); the `elbo` that is logged is
+never weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from zoo.batches import Batch
+from zoo.checks import check_at_least, check_images
+from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
+from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule
+
+
+class VAE(Autoencoder):
+    """Variational autoencoder with a diagonal Gaussian posterior.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        beta: Weight of the rate in the loss; 1 is the evidence lower bound.
+        kl_warmup_steps: Optimiser steps over which the rate's weight comes to `beta`.
+        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than `beta`
+            falls geometrically, so that codes begin with what changes an image most.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "A variational autoencoder (Kingma & Welling 2014, https://arxiv.org/abs/1312.6114)"
+    )
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dim: int = 20,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        beta: float = 1.0,
+        kl_warmup_steps: int = 0,
+        rate_start: float = 0.0,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            x_shape,
+            latent_dim,
+            2 * latent_dim,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+        )
+        self.save_hyperparameters()
+        check_at_least(0, beta=beta, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
+        self.beta = beta
+        self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
+
+    def prior(self) -> Distribution:
+        """p(z) = N(0, I): batch shape (), event shape (D,)."""
+        return standard_gaussian(self.origin)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+        return diagonal_gaussian(self.code(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.posterior(x).mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative evidence lower bound with its rate weighted by beta, in nats per image."""
+        x = self.inputs(batch)
+        q = self.posterior(x)
+        distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)
+        rate = kl_divergence(q, self.prior())  # (B,)
+        weight = self.annealed(self.beta, self.kl_warmup_steps, self.rate_start)
+        loss = distortion + weight * rate
+        return self.terms(loss, distortion, rate)

@@ -1,0 +1,148 @@
+r"""VAE with a VampPrior (Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120).
+
+The prior is the mixture of the posteriors of K pseudo-inputs $u_k$, which are learned (eq. 9):
+
+$$p(z) = \frac 1K \sum_{k=1}^K q_\phi(z \mid u_k), \qquad
+  \log p(x) \ge \mathbb E_{q(z \mid x)}[\log p(x \mid z) + \log p(z) - \log q(z \mid x)].$$
+
+It approximates the aggregate posterior, which is the prior that makes the bound highest (eq. 5),
+and moves with the encoder. The rate has no closed form and is taken at the draw of z.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from zoo.batches import Batch
+from zoo.checks import check_at_least, check_images
+from zoo.distributions.factorised import diagonal_gaussian
+from zoo.inference import divergence, mixtures
+from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.nn.mlp import Activation
+from zoo.optim import Schedule
+
+
+class VampPriorVAE(Autoencoder):
+    """Variational autoencoder whose prior is a mixture of posteriors.
+
+    Args:
+        x_shape: Shape of an image, (C, H, W).
+        latent_dim: Number of latent dimensions, D.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
+            pixels, with a dense layer behind them.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
+            last the width of the dense layer (`patch`).
+        activation: Non-linearity between layers.
+        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        pseudo_inputs: Number of components of the prior, K.
+        kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
+        lr: Peak learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
+        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+    """
+
+    about: ClassVar = (
+        "A variational autoencoder with a VampPrior (Tomczak & Welling 2018, "
+        "https://arxiv.org/abs/1705.07120)"
+    )
+    shows: ClassVar = {"parameters.png": "The first 64 of the pseudo-inputs."}
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        latent_dim: int = 20,
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        pseudo_inputs: int = 500,
+        kl_warmup_steps: int = 0,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(
+            x_shape,
+            latent_dim,
+            2 * latent_dim,
+            likelihood,
+            network,
+            hidden,
+            activation,
+            residual_blocks,
+            lr,
+            lr_schedule,
+            lr_warmup_steps,
+        )
+        self.save_hyperparameters()
+        check_at_least(1, pseudo_inputs=pseudo_inputs)
+        check_at_least(0, kl_warmup_steps=kl_warmup_steps)
+        self.kl_warmup_steps = kl_warmup_steps
+        # Before they are squashed to [0, 1]; at first dim and noisy, as the authors have them.
+        self.pseudo_inputs = nn.Parameter(torch.randn(pseudo_inputs, *self.x_shape) - 2)
+
+    def prior(self) -> Distribution:
+        """p(z), the mixture of the posteriors of pseudo-inputs: batch shape (), event (D,)."""
+        return GaussianMixture(*self.code(self.pseudo_inputs.sigmoid()).chunk(2, -1))
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
+        return diagonal_gaussian(self.code(x))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
+        check_images(x, self.x_shape)
+        return self.posterior(x).mean
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
+        x = self.inputs(batch)
+        q = self.posterior(x)
+        z = q.rsample()
+        distortion = -self.likelihood(z).log_prob(x)  # (B,)
+        rate = divergence(q, self.prior(), z)  # (B,)
+        loss = distortion + self.annealed(1.0, self.kl_warmup_steps) * rate
+        return self.terms(loss, distortion, rate)
+
+    def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
+        """The pseudo-inputs."""
+        return {"parameters.png": self.pseudo_inputs[:64].sigmoid()}
+
+
+class GaussianMixture(Distribution):
+    """Equal mixture of diagonal Gaussians: batch shape (), event shape (D,).
+
+    Args:
+        mean: mu, (K, D).
+        log_scale: log sigma, (K, D).
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, mean: Tensor, log_scale: Tensor) -> None:
+        self._mean, self._log_scale = mean, log_scale
+        super().__init__(torch.Size(), mean.shape[1:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._mean.mean(0)
+
+    @torch.no_grad()
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        k = torch.randint(len(self._mean), torch.Size(sample_shape), device=self._mean.device)
+        return torch.normal(self._mean[k], self._log_scale[k].exp())
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats: (..., D) to (...)."""
+        with torch.autocast(value.device.type, enabled=False):
+            precision = (-self._log_scale).exp()  # its root
+            z = value.reshape(-1, self._mean.shape[1])
+            log_p = mixtures.log_densities(z, self._mean, precision, "diag")  # (N, K)
+            log_p = log_p.logsumexp(-1) - math.log(len(self._mean))
+        return log_p.reshape(value.shape[:-1])

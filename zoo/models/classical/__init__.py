@@ -1,0 +1,1 @@
+"""Families that are fitted by EM or in closed form."""

@@ -1,0 +1,254 @@
+r"""Expectation-maximisation (Dempster, Laird & Rubin 1977) as Lightning runs it.
+
+With sufficient statistics $s(x, z)$, one iteration is
+
+$$\text{E:}\quad S = \sum_n \mathbb E_{p(z | x_n; \theta)} [s(x_n, z)], \qquad
+  \text{M:}\quad \theta \leftarrow \arg\max_\theta \; \log p(S \mid \theta).$$
+
+$S$ is a sum over data: it is accumulated in float64 over batches and summed over processes, so that
+neither the batch size nor the number of processes changes the result. Full-batch EM takes one
+M-step an epoch and never lowers the likelihood. Stepwise EM (Cappé & Moulines 2009, eq. 10; Liang &
+Klein 2009) takes one a batch, on a running average of the statistics of a datum,
+
+$$\bar s \leftarrow (1 - \eta_t) \, \bar s + \eta_t \, S_t / |B_t|, \qquad
+  \eta_t = (t + t_0)^{-\kappa}, \quad \kappa \in (1/2, 1].$$
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch import Tensor
+
+from zoo.base import LatentVariableModel
+from zoo.batches import Batch, examples
+from zoo.checks import check_shape
+
+Statistics = dict[str, Tensor]
+"""Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
+log p(x), or of its bound, under the parameters that the E-step had; of a family of one pass, under
+those that `maximization` found, which puts it there."""
+
+
+class EMModel(LatentVariableModel, ABC):
+    """A model that is fitted by EM: by a Trainer over any loader, or by `fit` over an array.
+
+    A family gives the two steps, and a start if it depends on data.
+    """
+
+    one_pass: bool = False
+    """Whether the E-step is the same under any parameters, so that one M-step is the last."""
+
+    kappa: float | None = None
+    """Exponent of the step size of stepwise EM; None for full batches."""
+
+    t0: float = 2.0
+    """Delay of stepwise EM: early statistics are forgotten the faster, the larger it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.started: Tensor
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self._statistics: Statistics = {}  # of this epoch, or the running average of stepwise EM
+        self._steps = 0
+        self._data_size: int | None = None
+
+    @abstractmethod
+    def expectation(self, batch: Batch) -> Statistics:
+        """The E-step: sums over the batch under the current parameters."""
+
+    @abstractmethod
+    def maximization(self, statistics: Statistics) -> None:
+        """The M-step: set the parameters to what maximises the expected log-likelihood."""
+
+    def start(self, batches: Iterable[Batch]) -> None:
+        """Set the parameters that the first E-step has, from the data if need be."""
+
+    def log_prior(self) -> Tensor | float:
+        """What EM raises besides the log-likelihood of all data, in nats.
+
+        The log-density of the parameters under their prior, or minus KL(q || p) of variational
+        Bayes.
+        """
+        return 0.0
+
+    def initial_statistics(self) -> Statistics:
+        """The statistics of a datum that stepwise EM sets out from.
+
+        By default there are none, and those of the first batch take their place.
+        """
+        return {}
+
+    @abstractmethod
+    def as_batch(self, data: Any) -> Batch:
+        """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
+
+    # --- with a Trainer --------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return []
+
+    def on_train_start(self) -> None:
+        loader = self.trainer.train_dataloader
+        assert loader is not None  # while it trains there is one
+        self._data_size = examples(loader)
+        if not self.started:
+            strategy = self.trainer.strategy
+            if self.trainer.is_global_zero:
+                with torch.no_grad():
+                    self.start(strategy.batch_to_device(batch) for batch in loader)
+            started = strategy.broadcast({k: v.cpu() for k, v in self.state_dict().items()})
+            self.load_state_dict(started)
+            self.started.fill_(True)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
+        if self.automatic_optimization:
+            return super().training_step(batch, batch_idx)
+        statistics = self._expectation(batch)
+        if self.kappa is not None:
+            self._stepwise(self._summed(statistics))
+        else:
+            _add(self._statistics, statistics)
+            # Before the validation of this epoch, which on_train_epoch_end would come after.
+            if self.trainer.is_last_batch:
+                total = self._summed(self._statistics)
+                if self.one_pass:
+                    self._maximization(total)
+                    self._log_likelihood(total)
+                else:
+                    self._log_likelihood(total)
+                    self._maximization(total)
+                self._statistics = {}
+        # Lightning counts the steps of optimisers, and where there are none it saves no checkpoint.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
+        return None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.kappa is not None:
+            checkpoint["em"] = {"statistics": self._statistics, "steps": self._steps}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.kappa is not None and "em" in checkpoint:
+            self._statistics = checkpoint["em"]["statistics"]
+            self._steps = checkpoint["em"]["steps"]
+
+    def _summed(self, statistics: Statistics) -> Statistics:
+        """The statistics of all processes."""
+        reduce = self.trainer.strategy.reduce
+        return {name: reduce(s, reduce_op="sum") for name, s in statistics.items()}
+
+    def _log_likelihood(self, statistics: Statistics) -> None:
+        value = statistics["log_likelihood"] / statistics["count"]
+        self.log("train/log_likelihood", value, prog_bar=True, rank_zero_only=False)
+
+    # --- both ways -------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _expectation(self, batch: Batch) -> Statistics:
+        return {name: s.double() for name, s in self.expectation(batch).items()}
+
+    @torch.no_grad()
+    def _maximization(self, statistics: Statistics) -> None:
+        self.maximization(statistics)
+
+    def _stepwise(self, statistics: Statistics) -> None:
+        assert self.kappa is not None
+        self._log_likelihood(statistics)
+        self._steps += 1
+        rate = (self._steps + self.t0) ** -self.kappa
+        if not self._statistics:
+            self._statistics = self.initial_statistics()
+        for name, s in statistics.items():
+            mean = s / statistics["count"]
+            before = self._statistics.get(name, mean).to(mean.device)
+            self._statistics[name] = torch.lerp(before, mean, rate)
+        # of as many data as there are, which a prior is weighed against
+        n = self._data_size or 1
+        self._maximization({name: n * s for name, s in self._statistics.items()})
+
+    history: tuple[float, ...] = ()
+    """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
+    log-likelihood, and the share of the log-prior. In a family of one pass, what its M-step came
+    to, and before that how it rose, if it took steps."""
+
+    def fit(
+        self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
+    ) -> Self:
+        """Fit to data in memory, without a Trainer, on the device and in the type of the model.
+
+        Args:
+            data: As the family takes it; for images and vectors, an array (N, *x_shape).
+            max_epochs: Number of EM iterations at the most; a family of one pass takes one.
+            tol: Stop when an iteration raises `history` by less, in nats per datum.
+            batch_size: Data per E-step, to bound the memory; by default all.
+
+        Returns:
+            The model, in eval mode; `history` says how it went.
+
+        Raises:
+            ValueError: if the data do not fit the model.
+        """
+        batch = self.as_batch(data)
+        n = len(next(iter(batch.values())))
+        size = n if batch_size is None else batch_size
+        self._data_size = n
+        with torch.no_grad():
+            if self.one_pass or not self.started:
+                self.start(_parts(batch, size))
+                self.started.fill_(True)
+            self.history = ()
+            for _ in range(max_epochs):
+                total: Statistics = {}
+                for part in _parts(batch, size):
+                    _add(total, self._expectation(part))
+                if self.one_pass:
+                    self.maximization(total)
+                raised = total["log_likelihood"] + self.log_prior()
+                self.history += (float(raised / total["count"]),)
+                if self.one_pass:
+                    break
+                self.maximization(total)
+                if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
+                    break
+        return self.eval()
+
+
+def array_batch(data: Any, x_shape: Sequence[int]) -> Batch:
+    """A batch of an array (N, *x_shape), also one that is mapped into memory, which is not copied.
+
+    Args:
+        data: Of NumPy or torch.
+        x_shape: The model's: three numbers make images, any others vectors.
+
+    Raises:
+        ValueError: if it is empty, of another shape, or not of floats.
+    """
+    if not isinstance(data, Tensor):
+        with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
+            warnings.simplefilter("ignore", UserWarning)
+            data = torch.from_numpy(np.asarray(data))
+    check_shape("data", data, x_shape)
+    if len(data) == 0 or not data.is_floating_point():
+        raise ValueError(
+            f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
+        )
+    return {"image" if len(x_shape) == 3 else "x": data}
+
+
+def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:
+    for name, s in statistics.items():
+        total[name] = total[name] + s if name in total else s
+
+
+def _parts(batch: Batch, size: int) -> Iterator[Batch]:
+    n = len(next(iter(batch.values())))
+    for start in range(0, n, size):
+        yield {name: value[start : start + size] for name, value in batch.items()}

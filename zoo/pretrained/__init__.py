@@ -1,0 +1,1 @@
+"""Models by name, from training checkpoints, and the folders that hold them."""

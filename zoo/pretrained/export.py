@@ -1,0 +1,49 @@
+"""A checkpoint folder from a training checkpoint."""
+
+from pathlib import Path
+
+import yaml
+
+from zoo.base import LatentVariableModel
+from zoo.checkpoints.files import RECIPE, write_text
+from zoo.checkpoints.weights import rounded
+from zoo.pretrained.gallery import draw_samples
+from zoo.pretrained.runs import load_training_checkpoint
+
+
+def _published(recipe: Path) -> str:
+    """The resolved recipe without what is of this machine alone: paths of data and of files."""
+    source = recipe.read_text(encoding="utf-8")
+    config = yaml.safe_load(source)
+    config.pop("ckpt_path", None)
+    (config.get("data") or {}).get("init_args", {}).pop("root", None)
+    arguments = (config.get("model") or {}).get("init_args", {})
+    if "name" in arguments and Path(arguments["name"]).expanduser().is_dir():
+        arguments["name"] = Path(arguments["name"]).name
+    versions = [line + "\n" for line in source.splitlines() if line.startswith("#")]
+    return "".join(versions) + str(yaml.safe_dump(config, sort_keys=False))
+
+
+def export(
+    ckpt: Path, folder: Path, license: str = "apache-2.0", half: bool = False
+) -> LatentVariableModel:
+    """Turn a training checkpoint into a checkpoint folder, with the resolved recipe and samples.
+
+    Args:
+        ckpt: Path of the `.ckpt` file.
+        folder: Where to.
+        license: Licence of the weights, an SPDX identifier in lower case.
+        half: Round float32 weights to float16, which takes half the space.
+
+    Returns:
+        The exported model.
+    """
+    model = load_training_checkpoint(ckpt)
+    if half:
+        model = rounded(model)
+    model.save_pretrained(folder, license=license, half=half)
+    recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
+    if recipe.is_file():
+        write_text(folder / RECIPE, _published(recipe))
+    draw_samples(model, folder)
+    return model

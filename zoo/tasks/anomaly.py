@@ -1,0 +1,137 @@
+r"""How strange is a datum to a model? Scores over the verbs, and where to draw the line.
+
+A score is higher for what the model expects less: minus log p(x), or a part of it. The line comes
+from scores of n normal data that the model was not trained on (split conformal prediction; Vovk,
+Gammerman & Shafer 2005; Laxhammar & Falkman 2010): where
+
+$$t = s_{(k)}, \qquad k = \lceil (n + 1)(1 - \alpha) \rceil,$$
+
+the k-th smallest, another normal datum is above t with a probability of at most alpha, whatever
+the model is and however scores are distributed, as long as all n + 1 are exchangeable.
+"""
+
+import math
+from fractions import Fraction
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from zoo.base import LatentVariableModel
+from zoo.checks import check_choice, check_images
+from zoo.tasks.likelihood import log_likelihood
+
+Score = Literal["likelihood", "error", "distortion", "rate"]
+
+_NEEDS = {  # any of these sets of verbs
+    "likelihood": ({"log_prob"}, {"prior", "posterior", "likelihood"}),
+    "error": ({"reconstruct"},),
+    "distortion": ({"encode", "likelihood"},),
+    "rate": ({"prior", "posterior"},),
+}
+
+
+@torch.no_grad()
+def anomaly_scores(
+    model: LatentVariableModel, x: Any, by: Score | None = None, samples: int = 10
+) -> Tensor:
+    r"""How strange each datum is to a model, (B,): the higher, the stranger.
+
+    | by | is | of |
+    |---|---|---|
+    | `likelihood` | $-\log p(x)$ in nats, exact, or its importance-weighted bound | all of x |
+    | `error` | $\lVert x - \hat x \rVert^2$, with x reconstructed | what the code leaves out |
+    | `distortion` | $-\log p(x \mid z)$ in nats, at the code z of x | the same, in nats |
+    | `rate` | $\mathrm{KL}(p(z \mid x) \,\Vert\, p(z))$ in nats, for VAEs of q | the code alone |
+
+    Args:
+        model: Any model with the verbs that a score needs, in eval mode.
+        x: What the model's verbs take; of images, (B, C, H, W) in [0, 1].
+        by: Which score; by default the likelihood, or the error where the model has none.
+        samples: Importance samples per datum for the bound; with them its draws are noise, which
+            `torch.manual_seed` governs.
+
+    Raises:
+        NotImplementedError: if the model lacks a verb that the score needs.
+        ValueError: if x does not fit the model, or a score comes out as NaN.
+    """
+    can = scores_of(model)
+    if by is None and not {"likelihood", "error"} & {*can}:
+        raise NotImplementedError(
+            f"{type(model).__name__} has no anomaly score: it lacks a likelihood and reconstruct."
+        )
+    by = by or ("likelihood" if "likelihood" in can else "error")
+    check_choice(Score, by=by)
+    if by not in can:
+        needed = " or ".join(", ".join(sorted(option)) for option in _NEEDS[by])
+        raise NotImplementedError(
+            f"{type(model).__name__} has no anomaly score by {by}, which needs {needed}."
+        )
+    if len(model.x_shape) == 3:
+        check_images(x, model.x_shape)
+    match by:
+        case "likelihood":
+            scores = -log_likelihood(model, x, samples).value
+        case "error":
+            if not isinstance(x, Tensor) or not x.is_floating_point():
+                raise ValueError("by='error' squares differences, so x must be floats.")
+            scores = (x - model.reconstruct(x)).flatten(1).square().sum(1)
+        case "distortion":
+            scores = -model.likelihood(model.encode(x)).log_prob(x)
+        case "rate":
+            scores = kl_divergence(model.posterior(x), model.prior())
+    if scores.isnan().any():
+        raise ValueError(
+            f"{int(scores.isnan().sum())} of {len(scores)} scores are NaN; is x free of NaNs, "
+            "and the model trained?"
+        )
+    return scores
+
+
+def scores_of(model: LatentVariableModel) -> tuple[str, ...]:
+    """Which anomaly scores a model has, by its verbs."""
+    verbs = {*model.verbs()}
+    return tuple(by for by, options in _NEEDS.items() if any(has <= verbs for has in options))
+
+
+def anomaly_threshold(scores: Tensor, false_alarms: float = 0.01) -> Tensor:
+    r"""The score above which a datum counts as an anomaly, with a guarantee from finitely many.
+
+    It is the $\lceil (n + 1)(1 - \alpha) \rceil$-th smallest of n scores. If these are of normal
+    data that the model has not seen, and another normal datum is exchangeable with them, then
+    `anomaly_scores(model, x) > threshold` is a false alarm with a probability of at most alpha,
+    and, where no scores are equal, more than $\alpha - 1 / (n + 1)$.
+
+    That is a mean over sets of n. With one such set at hand the share of false alarms is its own;
+    for continuous scores it is Beta(n + 1 - k, k): near alpha, give or take
+    $\sqrt{\alpha (1 - \alpha) / n}$.
+
+    Args:
+        scores: Of normal data that the model was not trained on, (n,).
+        false_alarms: alpha, between 0 and 1.
+
+    Returns:
+        The threshold, a scalar tensor.
+
+    Raises:
+        ValueError: if there are too few scores for so small an alpha, less than 1 / alpha - 1.
+    """
+    if not 0 < false_alarms < 1:
+        raise ValueError(f"false_alarms is {false_alarms}, but must be above 0 and below 1.")
+    if scores.ndim != 1 or not scores.is_floating_point():
+        raise ValueError(
+            f"scores has shape {tuple(scores.shape)} and type {scores.dtype}, but must be floats, "
+            "one a datum."
+        )
+    if scores.isnan().any():
+        raise ValueError("scores has NaNs, which have no rank; find out why before going on.")
+    alpha = Fraction(str(false_alarms))  # as it was written: floats would make 0.07 * 100 above 7
+    n = len(scores)
+    k = math.ceil((n + 1) * (1 - alpha))
+    if k > n:
+        raise ValueError(
+            f"{n} scores are too few for false_alarms of {false_alarms}; give "
+            f"{math.ceil(1 / alpha) - 1} of normal data at least, or allow more false alarms."
+        )
+    return scores.kthvalue(k).values

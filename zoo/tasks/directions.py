@@ -1,0 +1,158 @@
+r"""Directions of attributes in latent space, and codes moved along them.
+
+The direction of an attribute (Larsen et al. 2016, https://arxiv.org/abs/1512.09300; White 2016,
+https://arxiv.org/abs/1609.04468) is
+
+$$d = \bar z_{\text{with}} - \bar z_{\text{without}},$$
+
+the mean code of data that have it less that of data that have not, and arithmetic on codes is
+$z + t d$: t = 1 makes of the average datum without it the average one with it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from zoo.base import LatentVariableModel
+from zoo.batches import Batch, on_device
+from zoo.checks import check_shape
+from zoo.datamodules.base import DataModule
+from zoo.tasks.paths import check_real
+
+
+@torch.no_grad()
+def direction(
+    model: LatentVariableModel,
+    data: DataModule,
+    attribute: str,
+    against: str | None = None,
+    balance: Sequence[str] = (),
+    limit: int | None = None,
+) -> Tensor:
+    """Find the direction in which codes of training data differ by an attribute.
+
+    Attributes go together in data: who wears glasses is more often a man, and the difference of the
+    means shows that, too. With `balance` the difference is taken among data that are alike in other
+    attributes, as White (2016) balances them: see `mean_difference`.
+
+    Args:
+        model: A model with `encode` whose codes are real numbers.
+        data: Where the training data come from; it is set up.
+        attribute: Name of an attribute, such as `Smiling`, or of a label, such as `3`.
+        against: Name of another that counts as being without: `3` against `8`, say, where data of
+            both or of neither are left out. By default, all data without the attribute count.
+        balance: Names of attributes that are not to change with it.
+        limit: Only the first so many training data.
+
+    Returns:
+        The direction, shape `latent_shape`.
+
+    Raises:
+        ValueError: if a name is unknown, or there are no data to compare.
+    """
+    data.prepare_data()
+    data.setup("fit")
+    names = [attribute, *([] if against is None else [against]), *balance]
+
+    def marks(batch: Batch) -> Tensor:
+        known = batch.get("labelled", torch.ones(len(batch["index"]), dtype=torch.bool))
+        return torch.stack([known, *(data.attribute(batch, name) > 0 for name in names)], 1)
+
+    batches = data.loader("train", shuffle=False, rank=0, world_size=1)
+    z, marked = encoded(model, batches, marks, limit)
+    check_real(model, z, "a direction leads from code to code")
+    known, has, others = marked[:, 0], marked[:, 1], marked[:, len(names) + 1 - len(balance) :]
+    lacks = ~has if against is None else marked[:, 2]
+    groups = (others * 2 ** torch.arange(len(balance))).sum(1)
+    try:
+        found = mean_difference(z, known & has & ~lacks, known & lacks & ~has, groups)
+    except ValueError:
+        other = f"one without {attribute}" if against is None else f"one with {against}"
+        alike = f" and like {', '.join(balance)}" if balance else ""
+        raise ValueError(
+            f"of {len(z):,} training data none with {attribute} can be compared with {other}"
+            f"{alike}; use more data or other names."
+        ) from None
+    return found.to(model.device)
+
+
+@torch.no_grad()
+def encoded(
+    model: LatentVariableModel,
+    batches: Iterable[Batch],
+    mark: Callable[[Batch], Tensor],
+    limit: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Encode data and note what they are, both on the CPU.
+
+    Args:
+        model: A model with `encode`.
+        batches: Batches of data.
+        mark: What to note of a batch, (B, ...).
+        limit: Only the first so many data.
+
+    Returns:
+        Codes (N, *latent_shape), and what was noted, (N, ...).
+    """
+    codes, marks, n = [], [], 0
+    for batch in batches:
+        marks.append(mark(batch).cpu())
+        here = on_device(batch, model.device)
+        codes.append(model.conditioned(here).encode(model.inputs(here)).cpu())
+        n += len(codes[-1])
+        if limit is not None and n >= limit:
+            break
+    return torch.cat(codes)[:limit], torch.cat(marks)[:limit]
+
+
+def mean_difference(z: Tensor, first: Tensor, second: Tensor, groups: Tensor) -> Tensor:
+    r"""How codes of two kinds of data differ on average, within groups: shape of a code.
+
+    Of a group g with $n_g$ data of the first kind and $m_g$ of the second it is the difference of
+    their means, and of all the mean of these with weights $n_g m_g / (n_g + m_g)$, the inverse of
+    their variances. That is the coefficient of the kind in a least-squares fit of the codes to the
+    kind and the groups.
+
+    Args:
+        z: Codes, (N, *latent_shape).
+        first: Which data are of the first kind, (N,) bool.
+        second: Which are of the second, (N,) bool.
+        groups: Numbers of the groups, (N,); data of different groups are not compared.
+
+    Raises:
+        ValueError: if no group has both kinds.
+    """
+    total, weight = torch.zeros(z.shape[1:], dtype=torch.float64, device=z.device), 0.0
+    for g in torch.unique(groups):
+        a, b = (z[kind & (groups == g)].double() for kind in (first, second))
+        if len(a) and len(b):
+            w = len(a) * len(b) / (len(a) + len(b))
+            total += w * (a.mean(0) - b.mean(0))
+            weight += w
+    if not weight:
+        raise ValueError("no group has data of both kinds; give more data, or larger groups.")
+    return (total / weight).to(z.dtype)
+
+
+@torch.no_grad()
+def move(
+    model: LatentVariableModel, x: Tensor, direction: Tensor, strengths: Sequence[float]
+) -> Tensor:
+    """Decode the code of x, moved along a direction: z + t d for each strength t.
+
+    Args:
+        model: A model with `encode` and `decode` whose codes are real numbers.
+        x: One datum, shape `x_shape`.
+        direction: d, shape `latent_shape`, as `direction` finds it.
+        strengths: How far, t; 0 gives the reconstruction of x.
+
+    Returns:
+        Data of shape (len(strengths), *x_shape).
+    """
+    check_shape("x", x[None], model.x_shape)
+    check_shape("direction", direction[None], model.latent_shape)
+    z = model.encode(x[None])  # (1, *latent_shape)
+    check_real(model, z, "move goes along a direction in steps")
+    t = torch.tensor(strengths, device=z.device, dtype=z.dtype)
+    return model.decode(z + t.reshape(-1, *[1] * direction.ndim) * direction)

@@ -1,0 +1,1 @@
+"""A checkpoint against what it states: measured again, trained again."""

@@ -6,8 +6,8 @@ with a sentence that says why, taken from the family's `lacks`, and what to use 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NoReturn, Self
 
 import torch
@@ -16,24 +16,14 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.distributions import Distribution
 
-from zoo import hub
 from zoo.batches import Batch
-from zoo.checkpoints.arguments import checked_arguments
-from zoo.checkpoints.card import write_card
+from zoo.checkpoints import models
 from zoo.checkpoints.catalog import locate
-from zoo.checkpoints.config import Config, read_config, write_config
-from zoo.checkpoints.files import CONFIG, FILES, GOLDEN, WEIGHTS, read_assets, sha256, write_text
-from zoo.checkpoints.weights import (
-    build,
-    load_weights,
-    read_header,
-    rounded,
-    write_tensors,
-    write_weights,
-)
+from zoo.checkpoints.config import Config, read_config
+from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
 from zoo.datamodules.base import DataModule
-from zoo.errors import ZooError, brief
+from zoo.errors import ZooError
 
 _VERBS = (
     "sample",
@@ -46,6 +36,7 @@ _VERBS = (
     "classify",
     "given",
 )
+_GOLDEN = ("encode", "reconstruct", "log_prob", "classify")
 
 
 class LatentVariableModel(LightningModule, ABC):
@@ -106,8 +97,6 @@ class LatentVariableModel(LightningModule, ABC):
 
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
-
-    # --- verbs -----------------------------------------------------------------------------------
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -233,8 +222,6 @@ class LatentVariableModel(LightningModule, ABC):
     def _key(self) -> str:
         return "image" if self._of_images else "x"
 
-    # --- training --------------------------------------------------------------------------------
-
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         terms = self.loss(batch)
         # Lightning keeps only each `log_every_n_steps`-th value; collecting the rest costs time.
@@ -277,8 +264,6 @@ class LatentVariableModel(LightningModule, ABC):
             "assets": dict(self.assets),
         }
 
-    # --- checkpoints -----------------------------------------------------------------------------
-
     @classmethod
     def from_pretrained(
         cls,
@@ -290,16 +275,7 @@ class LatentVariableModel(LightningModule, ABC):
         local_files_only: bool = False,
         **overrides: Any,
     ) -> Self:
-        """Load a checkpoint of this family, in eval mode.
-
-        Args:
-            name: A folder, the name of a checkpoint that ships with the package, or
-                `organisation/name` on the Hub.
-            revision: Branch, tag or commit; it always means the Hub.
-            token: Token of the Hub; by default the one that is logged in.
-            cache_dir: Where downloads are kept; by default the Hub client's cache.
-            local_files_only: Take what an earlier download left and make no request.
-            overrides: Constructor arguments that replace the stored ones, such as `lr`.
+        """Load a checkpoint of this family: `zoo.from_pretrained`, which takes the same arguments.
 
         Raises:
             ZooError: if there is none, it is damaged, or it is of another family.
@@ -332,16 +308,7 @@ class LatentVariableModel(LightningModule, ABC):
             ZooError: if it is damaged, or an argument does not fit.
         """
         config = read_config(folder)
-        place = str(folder / CONFIG)
-        init_args = checked_arguments(cls, place, config.init_args, overrides)
-        weights = folder / WEIGHTS
-        header = read_header(weights, config.sha256.get(WEIGHTS))
-        try:
-            model = build(lambda: cls(**init_args), header)
-        except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-            detail = str(error).partition("\n")[0]  # torch's own errors go on at length
-            raise ZooError(f"{place}: {brief(detail)}") from None
-        load_weights(model, weights, header)
+        model = models.load(cls, folder, config, overrides)
         model.data = config.data
         model.assets = read_assets(folder, config.sha256)
         model.base_model = config.base_model
@@ -365,24 +332,16 @@ class LatentVariableModel(LightningModule, ABC):
         Raises:
             ZooError: if the folder cannot be written to, or a weight is too large for float16.
         """
-        folder = Path(folder).expanduser()
-        stored = rounded(self) if half else self
-        write_weights(stored, folder / WEIGHTS, half)
-        write_tensors(stored.golden_outputs(), folder / GOLDEN)
-        for name, text in self.assets.items():
-            write_text(folder / name, text)
-        write_config(
-            folder,
-            Config(
-                family=type(self).__name__,
-                init_args=dict(self.hparams),
-                data=self.data,
-                summary=self.summary(),
-                sha256={name: sha256(folder / name) for name in (WEIGHTS, GOLDEN, *self.assets)},
-                license=license,
-                base_model=self.base_model,
-            ),
+        config = Config(
+            family=type(self).__name__,
+            init_args=dict(self.hparams),
+            data=self.data,
+            summary=self.summary(),
+            license=license,
+            base_model=self.base_model,
         )
+        golden = type(self).golden_outputs
+        models.save(self, Path(folder).expanduser(), config, golden, self.assets, half)
 
     def summary(self) -> dict[str, Any]:
         """Facts for listings and cards, as config.json has them."""
@@ -427,21 +386,15 @@ class LatentVariableModel(LightningModule, ABC):
         Raises:
             HubError: if the Hub does not take it.
         """
-        with TemporaryDirectory() as parent:
-            folder = Path(parent, repo_id.rpartition("/")[2])
-            self.save_pretrained(folder, license=license)
-            write_card(folder, handle=repo_id)
-            result = hub.push(
-                folder,
-                repo_id,
-                files=FILES,
-                private=private,
-                revision=revision,
-                commit_message=commit_message,
-                create_pr=create_pr,
-                token=token,
-            )
-        return result.url
+        return models.push(
+            partial(self.save_pretrained, license=license),
+            repo_id,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            token=token,
+        )
 
     @torch.no_grad()
     def golden_outputs(self, x: Tensor | None = None) -> dict[str, Tensor]:
@@ -459,17 +412,7 @@ class LatentVariableModel(LightningModule, ABC):
                 torch.manual_seed(0)
                 shape = (4, *self.x_shape)
                 x = self.sample(4) if "sample" in has else torch.rand(shape, device=self.device)
-        outputs = {"x": x}
-        model = self
-        if self.conditions:
-            model = self.given(torch.arange(len(x)) % len(self.conditions))
-        if "encode" in has:
-            outputs["encode"] = model.encode(x)
-        if "reconstruct" in has:
-            outputs["reconstruct"] = model.reconstruct(x)
-        if "log_prob" in has:
-            outputs["log_prob"] = model.log_prob(x)
-        if "classify" in has:
-            outputs["classify"] = model.classify(x)
+        model = self.given(torch.arange(len(x)) % len(self.conditions)) if self.conditions else self
+        outputs = {v: getattr(model, v)(x) for v in _GOLDEN if v in has}
         self.train(training)
-        return outputs
+        return {"x": x, **outputs}

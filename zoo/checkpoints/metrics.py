@@ -5,18 +5,18 @@ from typing import Any
 
 from zoo.checkpoints.files import METRICS, WEIGHTS, read_json, sha256, write_json
 from zoo.checkpoints.schema import (
-    _COUNT,
-    _LINE,
-    _NUMBER,
-    _NUMBERS,
-    _OBJECT,
-    _SAMPLES,
-    _SOME,
-    _check,
-    _format,
-    _many,
-    _or_null,
-    _require,
+    COUNT,
+    LINE,
+    NUMBER,
+    NUMBERS,
+    OBJECT,
+    SAMPLES,
+    SOME,
+    check,
+    many,
+    or_null,
+    require,
+    take_format,
 )
 
 
@@ -30,27 +30,27 @@ def write_metrics(folder: Path, metrics: list[dict[str, Any]]) -> None:
 METRICS_FORMAT = 1
 
 _METRIC = {
-    "name": _LINE,
-    "value": _NUMBER,
-    "unit": _LINE,
-    "kind": _LINE,
-    "standard_error": _or_null(_NUMBER),
-    "count": _SOME,
-    "seed": _COUNT,
-    "dataset": _LINE,
-    "split": _LINE,
+    "name": LINE,
+    "value": NUMBER,
+    "unit": LINE,
+    "kind": LINE,
+    "standard_error": or_null(NUMBER),
+    "count": SOME,
+    "seed": COUNT,
+    "dataset": LINE,
+    "split": LINE,
 }
 
 _METRIC_MAY = {
-    "importance_samples": _SAMPLES,
-    "monte_carlo_error": _NUMBER,
-    "quick": _OBJECT,
-    "job": _LINE,
+    "importance_samples": SAMPLES,
+    "monte_carlo_error": NUMBER,
+    "quick": OBJECT,
+    "job": LINE,
 }
 
-_QUICK = {"value": _NUMBER, "standard_error": _or_null(_NUMBER), "count": _SOME}
+_QUICK = {"value": NUMBER, "standard_error": or_null(NUMBER), "count": SOME}
 
-_QUICK_MAY = {"importance_samples": _SAMPLES, "monte_carlo_error": _NUMBER, "seeds": _NUMBERS}
+_QUICK_MAY = {"importance_samples": SAMPLES, "monte_carlo_error": NUMBER, "seeds": NUMBERS}
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -63,14 +63,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     raw = read_json(path)
-    _format(raw, path, (METRICS_FORMAT,))
-    _require(str(path), raw, ("metrics",))
-    _check(f"{path}: ", raw, {"metrics": _many(_OBJECT)})
+    take_format(raw, path, (METRICS_FORMAT,))
+    require(str(path), raw, ("metrics",))
+    check(f"{path}: ", raw, {"metrics": many(OBJECT)})
     metrics: list[dict[str, Any]] = raw["metrics"]
     for i, metric in enumerate(metrics):
-        _require(f"{path}: metric {i}", metric, _METRIC)
-        _check(f"{path}: metric {i}: ", metric, {**_METRIC, **_METRIC_MAY})
+        require(f"{path}: metric {i}", metric, _METRIC)
+        check(f"{path}: metric {i}: ", metric, {**_METRIC, **_METRIC_MAY})
         if "quick" in metric:
-            _require(f"{path}: quick of metric {i}", metric["quick"], _QUICK)
-            _check(f"{path}: quick of metric {i}: ", metric["quick"], {**_QUICK, **_QUICK_MAY})
+            require(f"{path}: quick of metric {i}", metric["quick"], _QUICK)
+            check(f"{path}: quick of metric {i}: ", metric["quick"], {**_QUICK, **_QUICK_MAY})
     return metrics

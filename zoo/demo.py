@@ -13,8 +13,8 @@ from zoo.base import LatentVariableModel
 from zoo.checkpoints.card import write_card
 from zoo.checkpoints.metrics import write_metrics
 from zoo.evaluation.data import data_module, held_out
-from zoo.evaluation.likelihood import measure
 from zoo.evaluation.protocol import Protocol
+from zoo.evaluation.suites import run
 from zoo.plots.grids import save_grid
 from zoo.pretrained.export import export
 from zoo.pretrained.loading import from_pretrained
@@ -24,8 +24,8 @@ from zoo.training import fit
 
 def elbo(model: LatentVariableModel) -> float:
     """The ELBO on the test set of Digits, in nats per image."""
-    metrics = measure(model, Protocol(samples=1), "Digits")
-    return next(float(m["value"]) for m in metrics if m["name"] == "elbo")
+    metrics = run(model, ["likelihood"], Protocol(samples=1), "Digits")
+    return next(m.value for m in metrics if m.name == "elbo")
 
 
 def main(out: Path) -> None:
@@ -52,7 +52,7 @@ def main(out: Path) -> None:
     export(best, folder)
 
     tuned = from_pretrained(str(folder))
-    write_metrics(folder, measure(tuned, Protocol(samples=100)))
+    write_metrics(folder, run(tuned, ["likelihood"], Protocol(samples=100)))
     write_card(folder)
     torch.manual_seed(0)
     save_grid(tuned.sample(64), out / "samples-after.png")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from zoo.checkpoints import catalog
 from zoo.checkpoints.card import card, models_table, write_card
 from zoo.checkpoints.config import read_config
 from zoo.checkpoints.files import sha256
-from zoo.checkpoints.metrics import read_metrics, write_metrics
+from zoo.checkpoints.metrics import Metric, read_metrics, write_metrics
 from zoo.checkpoints.weights import read_tensors
 from zoo.models import VAE
 
@@ -41,7 +42,7 @@ def check_model_index(text, metrics):
 
     results = ModelCard(text).data.eval_results or []
     assert [(r.metric_type, r.metric_value, r.dataset_name, r.dataset_split) for r in results] == [
-        (m["name"], m["value"], m["dataset"], m["split"]) for m in metrics
+        (m.name, m.value, m.dataset, m.split) for m in metrics
     ]
 
 
@@ -161,17 +162,16 @@ def test_readme_has_the_table_of_models():
 
 # --- the writer, on a small checkpoint -----------------------------------------------------------
 
-METRIC = {
-    "name": "nll",
-    "value": 84.25,
-    "unit": "nats/image",
-    "kind": "estimate",
-    "standard_error": 0.5,
-    "count": 1000,
-    "seed": 0,
-    "dataset": "MNIST",
-    "split": "test",
-}
+METRIC = Metric(
+    name="nll",
+    value=84.25,
+    unit="nats/image",
+    kind="estimate",
+    standard_error=0.5,
+    count=1000,
+    dataset="MNIST",
+    split="test",
+)
 
 
 @pytest.fixture
@@ -183,10 +183,10 @@ def folder(tmp_path):
 
 
 def test_a_card_carries_its_metrics(folder):
-    write_metrics(folder, [METRIC, {**METRIC, "name": "elbo", "value": -90.5}])
+    write_metrics(folder, [METRIC, replace(METRIC, name="elbo", value=-90.5)])
     write_card(folder)
     text = (folder / "README.md").read_text()
-    check_model_index(text, [METRIC, {**METRIC, "name": "elbo", "value": -90.5}])
+    check_model_index(text, [METRIC, replace(METRIC, name="elbo", value=-90.5)])
     assert (
         "| nll | 84.25 | 0.5 | nats/image | estimate | MNIST test, 1,000 examples, seed 0 |" in text
     )
@@ -212,14 +212,14 @@ def test_a_card_states_how_pixels_were_drawn_and_what_it_started_from(folder):
 def test_a_change_of_a_number_changes_the_card(folder):
     write_metrics(folder, [METRIC])
     before = card(folder)
-    write_metrics(folder, [{**METRIC, "value": 84.26}])
+    write_metrics(folder, [replace(METRIC, value=84.26)])
     assert card(folder) != before
 
 
 def test_published_figures_stand_beside_a_metric_of_the_card():
     published = json.loads(catalog.PUBLISHED.read_text(encoding="utf-8"))
     for name in published.keys() & set(catalog.list_models()):
-        metrics = {m["name"] for m in catalog.describe(name).metrics}
+        metrics = {m.name for m in catalog.describe(name).metrics}
         text = (catalog.CARDS / name / "README.md").read_text(encoding="utf-8")
         for entry in published[name]:
             assert entry["metric"] in metrics, name

@@ -86,7 +86,7 @@ def test_format_1_reads_as_it_was_written():
     described = zoo.describe(str(fixture(1)))
     assert (described.latent_shape, described.parameters, described.bytes > 0) == ((1,), 33, True)
     (metric,) = described.metrics
-    assert (metric["name"], metric["value"], metric["standard_error"]) == ("nll", 4.25, 0.5)
+    assert (metric.name, metric.value, metric.standard_error) == ("nll", 4.25, 0.5)
 
 
 @every_format

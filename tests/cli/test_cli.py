@@ -611,13 +611,13 @@ def test_evaluate_measures_and_writes(capsys, model, tmp_path, monkeypatch):
     words = ["evaluate", str(folder), "--samples", "3", "--limit", "10", "--write"]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    metrics = {m["name"]: m for m in zoo.describe(str(folder)).metrics}
+    metrics = {m.name: m for m in zoo.describe(str(folder)).metrics}
     bounds = {"elbo", "nll", "rate", "distortion", "active_units"}
     codes = {"linear_probe", "knn_probe", "code_distortion", "mean_squared_error"}
     assert metrics.keys() == bounds | codes
     for name, metric in metrics.items():
-        assert re.search(rf"^{name} +{metric['value']} ", printed, re.MULTILINE)
-        assert (metric["count"], metric["dataset"], metric["split"]) == (10, "FakeImages", "test")
+        assert re.search(rf"^{name} +{metric.value} ", printed, re.MULTILINE)
+        assert (metric.count, metric.dataset, metric.split) == (10, "FakeImages", "test")
     assert (folder / "README.md").is_file()
 
 

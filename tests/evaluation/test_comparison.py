@@ -14,7 +14,7 @@ import zoo
 from zoo.checkpoints import catalog
 from zoo.cli.main import main
 from zoo.datamodules import FakeImages
-from zoo.evaluation.comparison import _per_second, write
+from zoo.evaluation.comparison import throughput, write
 from zoo.evaluation.protocol import Protocol
 from zoo.evaluation.samples import FEATURES
 from zoo.evaluation.suites import SUITES, Suite, run
@@ -52,7 +52,7 @@ def shelf(tmp_path, monkeypatch):
 
 def test_a_comparison_asks_the_same_of_all(shelf, capsys, monkeypatch):
     monkeypatch.setattr(
-        "zoo.evaluation.comparison._per_second", lambda act, n, device: float(len(act(n)))
+        "zoo.evaluation.comparison.throughput", lambda act, n, device: float(len(act(n)))
     )
     assert main(["compare", "*-stars", "-o", "out", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
@@ -79,12 +79,10 @@ def test_a_comparison_asks_the_same_of_all(shelf, capsys, monkeypatch):
 
     with Path("out/comparison.csv").open(newline="") as file:
         found = {row["model"]: row for row in csv.DictReader(file)}
-    wanted = {m["name"]: m for m in run(*_asked("ppca-stars"))}
+    wanted = {m.name: m for m in run(*_asked("ppca-stars"))}
     header = columns[grey]
-    assert float(found["ppca-stars"][header]) == wanted["nll"]["value"]
-    assert (
-        float(found["ppca-stars"][f"{header}: standard error"]) == wanted["nll"]["standard_error"]
-    )
+    assert float(found["ppca-stars"][header]) == wanted["nll"].value
+    assert float(found["ppca-stars"][f"{header}: standard error"]) == wanted["nll"].standard_error
     assert found["ppca-stars"][f"{header}: kind"] == "exact"
     page = Path("out/comparison.html").read_text(encoding="utf-8")
     assert page.count("<tr>") == 4
@@ -100,7 +98,7 @@ def _asked(name):
 
 @pytest.mark.usefixtures("shelf")
 def test_principal_components_are_those_of_the_same_images(monkeypatch):
-    monkeypatch.setattr("zoo.evaluation.comparison._per_second", lambda *args: 1.0)
+    monkeypatch.setattr("zoo.evaluation.comparison.throughput", lambda *args: 1.0)
     (row,) = zoo.compare(["ppca-stars"])
     module = FakeImages(**GREY)
     module.setup()
@@ -113,14 +111,14 @@ def test_principal_components_are_those_of_the_same_images(monkeypatch):
     for split in ("train", "test"):
         codes = torch.from_numpy(pca.transform(pixels[split]))
         probe.update(codes, y[split], test=split == "test")
-    found = {m["name"]: m for m in row.principal}
+    found = {m.name: m for m in row.principal}
     # a float32 pixel may make another neighbour the fifth
-    assert found["knn_probe"]["value"] == pytest.approx(probe.compute().item(), abs=0.01)
-    assert "on 2 principal components" in found["knn_probe"]["kind"]
+    assert found["knn_probe"].value == pytest.approx(probe.compute().item(), abs=0.01)
+    assert "on 2 principal components" in found["knn_probe"].kind
 
 
 def test_what_the_data_do_not_fit_has_a_note(shelf, monkeypatch):
-    monkeypatch.setattr("zoo.evaluation.comparison._per_second", lambda *args: 1.0)
+    monkeypatch.setattr("zoo.evaluation.comparison.throughput", lambda *args: 1.0)
     torch.manual_seed(0)
     HMM(states=2, symbols=3).save_pretrained(shelf / "hmm")
     ppca, hmm = zoo.compare(["ppca-stars", str(shelf / "hmm")], "fakeimages")
@@ -199,7 +197,7 @@ def test_speed_counts_data_per_second():
         n += k
         return torch.rand(k, 100, 100)
 
-    found = _per_second(act, 50, torch.device("cpu"))
+    found = throughput(act, 50, torch.device("cpu"))
     seconds = time.perf_counter() - start
     assert seconds >= 1
     assert found == pytest.approx((n - 1) / seconds, rel=0.05)  # the first call has one datum

@@ -97,18 +97,18 @@ def test_evaluate_averages_over_all_images_and_is_reproducible():
     vae = small().train()
     x = (torch.rand(25, 1, 4, 4) < 0.5).float()
     batches = [{"image": part} for part in x.split(10)]
-    metrics = {m["name"]: m for m in zoo.evaluate(vae, batches, samples=2000, seed=3)}
+    metrics = {m.name: m for m in zoo.evaluate(vae, batches, samples=2000, seed=3)}
     assert vae.training
-    assert metrics == {m["name"]: m for m in zoo.evaluate(vae, batches, samples=2000, seed=3)}
-    elbo = -(metrics["distortion"]["value"] + metrics["rate"]["value"])
-    assert metrics["elbo"]["value"] == pytest.approx(elbo, abs=2e-4)
+    assert metrics == {m.name: m for m in zoo.evaluate(vae, batches, samples=2000, seed=3)}
+    elbo = -(metrics["distortion"].value + metrics["rate"].value)
+    assert metrics["elbo"].value == pytest.approx(elbo, abs=2e-4)
     # another estimate, with other noise and more samples
     nll = -zoo.log_likelihood(vae.eval(), x, samples=20_000).value.mean()
-    assert metrics["nll"]["value"] == pytest.approx(
-        nll.item(), abs=5 * metrics["nll"]["monte_carlo_error"] + 1e-4
+    assert metrics["nll"].value == pytest.approx(
+        nll.item(), abs=5 * metrics["nll"].monte_carlo_error + 1e-4
     )
-    assert metrics["nll"]["count"] == 25
-    assert metrics["active_units"]["unit"] == "of 3 latent dimensions"
+    assert metrics["nll"].count == 25
+    assert metrics["active_units"].unit == "of 3 latent dimensions"
 
 
 def test_a_single_datum_has_no_standard_error():
@@ -116,8 +116,8 @@ def test_a_single_datum_has_no_standard_error():
     model = HMM(states=2, symbols=3)
     x = torch.tensor([[0, 1, 2]])
     (nll,) = zoo.evaluate(model, [{"tokens": x, "lengths": torch.tensor([3])}])
-    assert nll["value"] == pytest.approx(-model.log_prob(x).item(), abs=1e-4)
-    assert nll["standard_error"] is None
+    assert nll.value == pytest.approx(-model.log_prob(x).item(), abs=1e-4)
+    assert nll.standard_error is None
 
 
 def test_evaluate_leaves_the_global_generator_alone():
@@ -139,7 +139,7 @@ def test_a_share_of_items_has_the_error_of_a_ratio():
         return rate_metric("accuracy", right, of)
 
     found = [draw() for _ in range(200)]
-    spread = torch.tensor([m["value"] for m in found]).std().item()
-    stated = sum(m["standard_error"] for m in found) / 200
+    spread = torch.tensor([m.value for m in found]).std().item()
+    stated = sum(m.standard_error for m in found) / 200
     assert stated == pytest.approx(spread, rel=0.2)  # the spread of 200 is known to 1 in 20
-    assert sum(m["value"] for m in found) / 200 == pytest.approx(0.5, abs=0.01)
+    assert sum(m.value for m in found) / 200 == pytest.approx(0.5, abs=0.01)

@@ -15,8 +15,9 @@ from zoo.checkpoints.metrics import write_metrics
 from zoo.cli.main import main
 from zoo.datamodules import FakeImages, Sprites
 from zoo.evaluation import gap, likelihood, probes
+from zoo.evaluation.data import data_module
 from zoo.evaluation.jackknife import with_errors
-from zoo.evaluation.likelihood import measure
+from zoo.evaluation.job import Job
 from zoo.evaluation.probes import probed
 from zoo.evaluation.protocol import QUICK, Protocol, quick_of
 from zoo.evaluation.samples import FEATURES, feature_network, frechet, pairwise
@@ -87,7 +88,7 @@ def stopping(monkeypatch, model, verb, after):
 )
 def test_what_was_stopped_ends_with_the_same_numbers(tmp_path, monkeypatch, verb, make):
     model, protocol = make(), Protocol(samples=20, seed=3)
-    whole = measure(model, protocol)
+    whole = run(model, ["likelihood"], protocol)
     assert whole == run(make(), ["likelihood"], protocol)
     # 120 test images are two batches; each calls posterior for the draws, for k and for the units
     with monkeypatch.context() as patch:
@@ -194,16 +195,14 @@ def test_probes_see_what_is_in_the_codes():
     centres = functional.one_hot(labels, 3).float()
     codes = centres * 3 + 0.3 * torch.randn(300, 3)  # ten standard deviations apart
     train, test = (codes[:200], labels[:200]), (codes[200:], labels[200:])
-    found = {m["name"]: m for m in probed(train, test, "codes")}
-    assert {name: m["value"] for name, m in found.items()} == {"linear_probe": 1, "knn_probe": 1}
-    assert "fitted on 200 training images" in found["linear_probe"]["kind"]
+    found = {m.name: m for m in probed(train, test, "codes")}
+    assert {name: m.value for name, m in found.items()} == {"linear_probe": 1, "knn_probe": 1}
+    assert "fitted on 200 training images" in found["linear_probe"].kind
     index = torch.where(torch.arange(300) < 270, labels, 3)  # of the 100, 30 have an unseen one
     found = probed((index[:200], labels[:200]), (index[200:], labels[200:]), "codes")
-    share = found[0]["value"]  # the unseen are all given one label, that of a third
+    share = found[0].value  # the unseen are all given one label, that of a third
     assert share == pytest.approx(0.8, abs=0.01)
-    assert found[0]["standard_error"] == pytest.approx(
-        math.sqrt(share * (1 - share) / 100), abs=1e-4
-    )
+    assert found[0].standard_error == pytest.approx(math.sqrt(share * (1 - share) / 100), abs=1e-4)
     assert probed((codes[:4], labels[:4]), test, "codes") == []
     assert probed((codes[:9], torch.zeros(9)), test, "codes") == []
 
@@ -212,7 +211,7 @@ def test_probes_are_fitted_on_as_many_training_images(monkeypatch):
     model = tiny(PPCA, latent_dim=2)
     seen = []
     monkeypatch.setattr(probes, "probed", lambda *args: seen.append(args) or [])
-    probes.probes(model, None, Protocol(limit=50), None)
+    probes.probes(Job(model, data_module(model), Protocol(limit=50)))
     ((train, test, _),) = seen
     module = FakeImages(**DATA["init_args"])
     module.setup()
@@ -229,7 +228,7 @@ def test_reconstructions_of_an_autoencoder_are_measured():
     model = tiny(AE, latent_dim=3, hidden=(16,), likelihood="gaussian")
     with torch.no_grad():
         model.log_scale.fill_(-0.7)
-    found = {m["name"]: m for m in run(model, SUITES["card"].jobs, Protocol(limit=110))}
+    found = {m.name: m for m in run(model, SUITES["card"].jobs, Protocol(limit=110))}
     assert found.keys() - SAMPLES == {
         *("linear_probe", "knn_probe", "code_distortion", "mean_squared_error")
     }
@@ -241,11 +240,11 @@ def test_reconstructions_of_an_autoencoder_are_measured():
     square = (x - mean).square().sum((1, 2, 3))
     nats = square * math.exp(1.4) / 2 + 64 * (0.5 * math.log(2 * math.pi) - 0.7)
     metric = found["code_distortion"]
-    assert metric["value"] == pytest.approx(nats.mean().item(), rel=1e-5)
-    assert metric["standard_error"] == pytest.approx(nats.std().item() / 110**0.5, rel=1e-3)
-    assert (metric["count"], metric["job"]) == (110, "reconstructions")
+    assert metric.value == pytest.approx(nats.mean().item(), rel=1e-5)
+    assert metric.standard_error == pytest.approx(nats.std().item() / 110**0.5, rel=1e-3)
+    assert (metric.count, metric.job) == (110, "reconstructions")
     clipped = (x - mean.clamp(0, 1)).square().mean().item()
-    assert found["mean_squared_error"]["value"] == pytest.approx(clipped, abs=1e-6)
+    assert found["mean_squared_error"].value == pytest.approx(clipped, abs=1e-6)
 
 
 def quantised():
@@ -254,7 +253,7 @@ def quantised():
 
 def test_codes_are_measured_in_bits():
     model = quantised()
-    found = {m["name"]: m for m in run(model, ["codes"], Protocol(limit=110))}
+    found = {m.name: m for m in run(model, ["codes"], Protocol(limit=110))}
     module = FakeImages(**BINARY["init_args"])
     module.setup()
     x = next(iter(module.loader("test", shuffle=False, rank=0, world_size=1)))["image"][:110]
@@ -263,12 +262,12 @@ def test_codes_are_measured_in_bits():
         s = model.encode(x).flatten(1)
         logits = model.transformer(s)[:, :4].double().log_softmax(-1)
     bits = -sum(logits[:, t].gather(1, s[:, t : t + 1]) for t in range(4)) / math.log(2) / 64
-    assert found["bits_per_dim"]["value"] == pytest.approx(bits.mean().item(), abs=2e-6)
-    assert found["bits_per_dim_uniform"]["value"] == pytest.approx(4 * math.log2(5) / 64, abs=1e-6)
+    assert found["bits_per_dim"].value == pytest.approx(bits.mean().item(), abs=2e-6)
+    assert found["bits_per_dim_uniform"].value == pytest.approx(4 * math.log2(5) / 64, abs=1e-6)
     perplexity = CodebookPerplexity(5)
     perplexity.update(s)
-    assert found["code_perplexity"]["value"] == pytest.approx(perplexity.compute().item(), abs=1e-4)
-    assert found["codes_in_use"]["value"] == len(s.unique()) / 5
+    assert found["code_perplexity"].value == pytest.approx(perplexity.compute().item(), abs=1e-4)
+    assert found["codes_in_use"].value == len(s.unique()) / 5
     assert run(vae(), ["codes"], Protocol()) == []
     assert run(tiny(GMM, components=3), ["codes"], Protocol()) == []
 
@@ -297,7 +296,7 @@ def test_errors_of_distances_are_those_of_other_data_and_other_draws(statistic):
 
 def test_samples_are_compared_in_the_classifiers_features(features):
     model = tiny(PPCA, latent_dim=2)
-    found = {m["name"]: m for m in run(model, ["samples"], Protocol(seed=5))}
+    found = {m.name: m for m in run(model, ["samples"], Protocol(seed=5))}
     assert found.keys() == SAMPLES
     module = FakeImages(**DATA["init_args"])
     module.setup()
@@ -309,10 +308,10 @@ def test_samples_are_compared_in_the_classifiers_features(features):
     wanted = (real.mean(0) - fake.mean(0)).square().sum()
     wanted += torch.cov(real.T).trace() + torch.cov(fake.T).trace() - 2 * roots
     metric = found["frechet_distance"]
-    assert metric["value"] == pytest.approx(wanted.item(), rel=1e-4, abs=1e-4)
-    assert metric["unit"] == "lenet-stars features"
-    assert "120 samples" in metric["kind"]
-    assert (metric["count"], metric["seed"], metric["job"]) == (120, 5, "samples")
+    assert metric.value == pytest.approx(wanted.item(), rel=1e-4, abs=1e-4)
+    assert metric.unit == "lenet-stars features"
+    assert "120 samples" in metric.kind
+    assert (metric.count, metric.seed, metric.job) == (120, 5, "samples")
 
 
 @pytest.mark.parametrize(
@@ -325,7 +324,7 @@ def test_samples_are_compared_in_the_classifiers_features(features):
 )
 def test_models_of_binary_pixels_are_drawn_by_their_means(features, data, likelihood, drawn):
     model = tiny(VAE, data, latent_dim=3, hidden=(16,), likelihood=likelihood)
-    (kind,) = {m["kind"].partition("features, ")[2] for m in run(model, ["samples"], Protocol())}
+    (kind,) = {m.kind.partition("features, ")[2] for m in run(model, ["samples"], Protocol())}
     assert kind == f"120 {drawn}"
 
 
@@ -339,7 +338,7 @@ def test_the_networks_that_samples_are_compared_in_ship(dataset, name):
 def test_a_job_that_does_not_apply_gives_nothing(features, monkeypatch):
     assert run(vae(), ["samples"], Protocol(limit=99)) == []  # too few to compare
     assert run(features, ["samples", "gap"], Protocol()) == []
-    assert {m["name"] for m in run(features, ["likelihood"], Protocol())} == {"accuracy"}
+    assert {m.name for m in run(features, ["likelihood"], Protocol())} == {"accuracy"}
     monkeypatch.setitem(FEATURES, "FakeImages", "lenet-none")
     assert run(vae(), ["samples"], Protocol()) == []
     assert run(tiny(GMM, components=3), ["gap"], Protocol()) == []
@@ -350,16 +349,23 @@ def test_the_gap_is_split(monkeypatch):
     model = vae(hidden=(4,))
     sharp = gap.inference_gap
     monkeypatch.setattr(gap, "inference_gap", lambda m, x, k: sharp(m, x, k, 20, 4, 20))
-    found = {m["name"]: m for m in run(model, ["gap"], Protocol(samples=300))}
+    found = {m.name: m for m in run(model, ["gap"], Protocol(samples=300))}
     assert found.keys() == {"nll_annealed", "approximation_gap", "amortisation_gap"}
-    assert {m["count"] for m in found.values()} == {10}
-    plain = {m["name"]: m for m in measure(model, Protocol(samples=300, limit=10))}
-    whole = found["approximation_gap"]["value"] + found["amortisation_gap"]["value"]
+    assert {m.count for m in found.values()} == {10}
+    plain = {m.name: m for m in run(model, ["likelihood"], Protocol(300, 10))}
+    whole = found["approximation_gap"].value + found["amortisation_gap"].value
     # both sides state how sure they are of the same gap
-    error = sum(m["monte_carlo_error"] for m in found.values()) + plain["elbo"]["monte_carlo_error"]
-    assert -plain["elbo"]["value"] - found["nll_annealed"]["value"] == pytest.approx(
-        whole, abs=4 * error
-    )
+    error = sum(m.monte_carlo_error for m in found.values()) + plain["elbo"].monte_carlo_error
+    assert -plain["elbo"].value - found["nll_annealed"].value == pytest.approx(whole, abs=4 * error)
+
+
+def test_the_data_are_read_once_for_all_jobs(monkeypatch):
+    load, calls = FakeImages.load, []
+    monkeypatch.setattr(FakeImages, "load", lambda self: calls.append(1) or load(self))
+    assert {m.job for m in run(vae(), SUITES["card"].jobs, Protocol(samples=5, limit=20))} == {
+        *(None, "probes", "reconstructions")
+    }
+    assert len(calls) == 1
 
 
 def test_unknown_jobs_and_suites(capsys):
@@ -438,7 +444,7 @@ def sprite_model():
 
 def test_codes_of_sprites_are_scored_as_the_metrics_do():
     model, protocol = sprite_model(), Protocol(limit=300)
-    found = {m["name"]: m for m in run(model, ["disentanglement"], protocol)}
+    found = {m.name: m for m in run(model, ["disentanglement"], protocol)}
     data, generator = Sprites(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         factors = data.sample_factors(300, generator)
@@ -454,12 +460,12 @@ def test_codes_of_sprites_are_scored_as_the_metrics_do():
     votes = FactorVAEScore(latent_dim=3)
     votes.update(grouped, fixed)
     expected["factor_vae_score"] = votes.compute()
-    assert {name: m["value"] for name, m in found.items()} == {
+    assert {name: m.value for name, m in found.items()} == {
         name: pytest.approx(float(value), abs=1e-4) for name, value in expected.items()
     }
-    assert found["mig"]["value"] > 0
-    assert found["mig"]["monte_carlo_error"] > 0
-    assert all(m["job"] == "disentanglement" and m["count"] == 300 for m in found.values())
+    assert found["mig"].value > 0
+    assert found["mig"].monte_carlo_error > 0
+    assert all(m.job == "disentanglement" and m.count == 300 for m in found.values())
 
 
 def test_only_pictures_of_known_factors_are_scored():

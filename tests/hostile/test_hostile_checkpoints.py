@@ -30,12 +30,12 @@ import zoo
 from tests.watch import TRAP, bounded, watched
 from zoo.checkpoints.card import write_card
 from zoo.checkpoints.files import FILES
-from zoo.checkpoints.metrics import write_metrics
+from zoo.checkpoints.metrics import metrics_of, write_metrics
 from zoo.checkpoints.weights import build
 from zoo.cli.main import main
 from zoo.errors import ZooError
-from zoo.evaluation.likelihood import measure
 from zoo.evaluation.protocol import Protocol, with_quick_values
+from zoo.evaluation.suites import run
 from zoo.models import VAE
 from zoo.pretrained.loading import check_golden
 
@@ -69,7 +69,7 @@ def make(folder: Path) -> None:
     model = VAE(x_shape=(1, 8, 8), latent_dim=2, hidden=(3,))
     model.data = {"class_path": "Digits", "init_args": {"size": 8, "binarization": "none"}}
     model.save_pretrained(folder)
-    write_metrics(folder, [METRIC])
+    write_metrics(folder, metrics_of({"metrics": [METRIC]}, folder))
 
 
 with TemporaryDirectory() as parent:
@@ -140,7 +140,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "vae-tiny"
     make(folder)
     model = zoo.from_pretrained(str(folder))
-    metrics, quick = (measure(model, Protocol(samples=2, limit=n)) for n in (20, 10))
+    metrics, quick = (run(model, ["likelihood"], Protocol(2, n)) for n in (20, 10))
     write_metrics(folder, with_quick_values(metrics, quick))
     write_card(folder)
     with contextlib.redirect_stdout(io.StringIO()):

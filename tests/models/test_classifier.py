@@ -10,8 +10,8 @@ import zoo
 from zoo import recipes
 from zoo.datamodules import FakeFaces, FakeImages
 from zoo.datamodules.faces.source import ATTRIBUTES
-from zoo.evaluation.likelihood import measure
 from zoo.evaluation.protocol import Protocol
+from zoo.evaluation.suites import run
 from zoo.models import Classifier
 from zoo.pretrained.export import export
 from zoo.verification.verify import verify
@@ -112,7 +112,7 @@ def test_learns_what_stars_and_faces_there_are():
 def test_a_checkpoint_is_trained_exported_measured_and_verified(tmp_path):
     from zoo.checkpoints.card import write_card
     from zoo.checkpoints.metrics import write_metrics
-    from zoo.training.fit import run
+    from zoo.training import fit
 
     recipe = {
         "seed_everything": 0,
@@ -130,17 +130,17 @@ def test_a_checkpoint_is_trained_exported_measured_and_verified(tmp_path):
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    run = run("fit", str(path), ["--trainer.enable_model_summary=false"])
+    trained = fit.run("fit", str(path), ["--trainer.enable_model_summary=false"])
     ckpt = tmp_path / "last.ckpt"
-    run.trainer.save_checkpoint(ckpt)
+    trained.trainer.save_checkpoint(ckpt)
     folder = tmp_path / "lenet-tiny"
     model = export(ckpt, folder)
     assert not (folder / "samples.png").exists()
-    metrics = measure(model, Protocol())
+    metrics = run(model, ["likelihood"], Protocol())
     accuracy = metrics[0]
-    assert (accuracy["name"], accuracy["count"]) == ("accuracy", 16)
-    right = accuracy["value"]
-    assert accuracy["standard_error"] == pytest.approx((right * (1 - right) / 16) ** 0.5, abs=1e-4)
+    assert (accuracy.name, accuracy.count) == ("accuracy", 16)
+    right = accuracy.value
+    assert accuracy.standard_error == pytest.approx((right * (1 - right) / 16) ** 0.5, abs=1e-4)
     write_metrics(folder, metrics)
     write_card(folder)
     checks = verify(str(folder))

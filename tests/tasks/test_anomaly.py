@@ -207,25 +207,25 @@ def test_evaluate_measures_the_area_where_anomalies_are_marked():
     batches = [
         {"x": a, "anomaly": b} for a, b in zip(x.split(700), anomaly.split(700), strict=True)
     ]
-    found = {m["name"]: m for m in zoo.evaluate(model, batches)}
+    found = {m.name: m for m in zoo.evaluate(model, batches)}
     area, error = auroc(-model.log_prob(x), anomaly)
-    assert found["auroc"]["value"] == pytest.approx(area.item(), abs=6e-5)
-    assert found["auroc"]["standard_error"] == pytest.approx(error.item(), abs=6e-5)
+    assert found["auroc"].value == pytest.approx(area.item(), abs=6e-5)
+    assert found["auroc"].standard_error == pytest.approx(error.item(), abs=6e-5)
     normal = -model.log_prob(x[~anomaly]).mean().item()
-    assert found["nll"]["value"] == pytest.approx(normal, abs=6e-5)
-    assert (found["nll"]["count"], found["auroc"]["count"]) == (2000, 3000)
+    assert found["nll"].value == pytest.approx(normal, abs=6e-5)
+    assert (found["nll"].count, found["auroc"].count) == (2000, 3000)
 
 
 def test_evaluate_of_a_bound_measures_it_too():
     vae = small_vae()
     anomaly = torch.arange(60) % 3 == 0
     x = torch.rand(60, 1, 4, 4) * (1 - 0.9 * anomaly.float())[:, None, None, None]
-    found = {m["name"]: m for m in zoo.evaluate(vae, [{"image": x, "anomaly": anomaly}], 500)}
+    found = {m.name: m for m in zoo.evaluate(vae, [{"image": x, "anomaly": anomaly}], 500)}
     exact, _ = auroc(zoo.anomaly_scores(vae, x, samples=5000), anomaly)
-    assert found["auroc"]["value"] == pytest.approx(exact.item(), abs=0.02)
+    assert found["auroc"].value == pytest.approx(exact.item(), abs=0.02)
     nll = zoo.anomaly_scores(vae, x[~anomaly], samples=5000).mean().item()
-    assert found["nll"]["value"] == pytest.approx(nll, abs=5 * found["nll"]["monte_carlo_error"])
-    assert found["nll"]["count"] == found["active_units"]["count"] == 40
+    assert found["nll"].value == pytest.approx(nll, abs=5 * found["nll"].monte_carlo_error)
+    assert found["nll"].count == found["active_units"].count == 40
 
 
 # --- thresholds ----------------------------------------------------------------------------------

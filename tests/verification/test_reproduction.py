@@ -15,7 +15,7 @@ from zoo.checkpoints import catalog
 from zoo.checkpoints.card import refresh
 from zoo.checkpoints.metrics import write_metrics
 from zoo.cli.main import main
-from zoo.evaluation.likelihood import measure
+from zoo.evaluation import suites
 from zoo.evaluation.protocol import QUICK, Protocol, with_quick_values
 from zoo.pretrained.export import export
 from zoo.pretrained.runs import load_training_checkpoint
@@ -70,8 +70,9 @@ def shipped(tmp_path, monkeypatch):
         ).best_checkpoint(),
         folder,
     )
-    metrics = with_quick_values(measure(model, Protocol(samples=10)), measure(model, QUICK))
-    write_metrics(folder, metrics)
+    protocols = (Protocol(samples=10), QUICK)
+    full, quick = (suites.run(model, ["likelihood"], p) for p in protocols)
+    write_metrics(folder, with_quick_values(full, quick))
     refresh(folder)
     return folder
 

@@ -14,8 +14,8 @@ from zoo.checkpoints.files import sha256
 from zoo.checkpoints.metrics import write_metrics
 from zoo.cli.main import main
 from zoo.datamodules.images.mnist import missing_files, raw_dir
-from zoo.evaluation.likelihood import measure
 from zoo.evaluation.protocol import QUICK, Protocol, with_quick_values
+from zoo.evaluation.suites import run
 from zoo.models import VAE
 
 FAKE = {"class_path": "FakeImages", "init_args": {"x_shape": [1, 8, 8], "n": 400}}
@@ -29,8 +29,8 @@ def stated(tmp_path_factory):
     vae = VAE(x_shape=(1, 8, 8), latent_dim=3, hidden=(16,)).eval()
     vae.data = FAKE
     vae.save_pretrained(folder)
-    metrics = with_quick_values(measure(vae, Protocol(samples=50)), measure(vae, QUICK))
-    write_metrics(folder, metrics)
+    full, quick = (run(vae, ["likelihood"], p) for p in (Protocol(samples=50), QUICK))
+    write_metrics(folder, with_quick_values(full, quick))
     write_card(folder)
     return folder
 
@@ -74,13 +74,15 @@ def test_the_errors_are_those_of_other_seeds_and_images():
     vae.data = FAKE
     with torch.no_grad():
         vae.decoder[0][0].weight *= 3
-    runs = [{m["name"]: m for m in measure(vae, Protocol(100, 40, s))} for s in range(20)]
+    runs = [
+        {m.name: m for m in run(vae, ["likelihood"], Protocol(100, 40, seed))} for seed in range(20)
+    ]
     for name in ("elbo", "distortion", "nll"):
-        spread = torch.tensor([run[name]["value"] for run in runs]).std().item()
-        stated = sum(run[name]["monte_carlo_error"] for run in runs) / len(runs)
+        spread = torch.tensor([found[name].value for found in runs]).std().item()
+        stated = sum(found[name].monte_carlo_error for found in runs) / len(runs)
         # the spread of 20 values has a relative error of 1 / sqrt(38) = 0.16; three of them
         assert spread == pytest.approx(stated, rel=0.49)
-        assert stated < runs[0][name]["standard_error"]
+        assert stated < runs[0][name].standard_error
 
 
 @pytest.mark.parametrize("name", ["elbo", "rate", "distortion", "nll"])

@@ -10,7 +10,8 @@ import yaml
 from zoo.checkpoints import catalog
 from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import CARD, CONFIG, RECIPE, write_text
-from zoo.checkpoints.metrics import read_metrics
+from zoo.checkpoints.markdown import markdown_row, markdown_table
+from zoo.checkpoints.metrics import HEAD, Metric, read_metrics
 from zoo.errors import ZooError, brief, shown
 
 
@@ -160,7 +161,7 @@ def card(folder: Path, handle: str | None = None) -> str:
     )
 
 
-def _front_matter(name: str, config: Config, metrics: list[dict[str, Any]]) -> str:
+def _front_matter(name: str, config: Config, metrics: list[Metric]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     hub_dataset, task = _data_set(config).hub, config.summary.get("task", TASK)
@@ -175,12 +176,12 @@ def _front_matter(name: str, config: Config, metrics: list[dict[str, Any]]) -> s
         eval_results=[
             EvalResult(
                 task_type=task,
-                dataset_type=hub_dataset or metric["dataset"].lower(),
-                dataset_name=metric["dataset"],
-                dataset_split=metric["split"],
-                metric_type=metric["name"],
-                metric_name=f"{metric['name']} ({metric['unit']})",
-                metric_value=metric["value"],
+                dataset_type=hub_dataset or metric.dataset.lower(),
+                dataset_name=metric.dataset,
+                dataset_split=metric.split,
+                metric_type=metric.name,
+                metric_name=f"{metric.name} ({metric.unit})",
+                metric_value=metric.value,
             )
             for metric in metrics
         ]
@@ -203,7 +204,7 @@ def _data_set(config: Config) -> _DataSet:
 
 
 def _prose(
-    name: str, folder: Path, config: Config, metrics: list[dict[str, Any]], handle: str | None
+    name: str, folder: Path, config: Config, metrics: list[Metric], handle: str | None
 ) -> list[str]:
     data, facts = _data_set(config), config.summary
     latent = " x ".join(map(str, facts.get("latent_shape", ()))) or "1"
@@ -227,7 +228,9 @@ def _prose(
         if shipped and recipe
         else ("The resolved recipe is `recipe.yaml` here." if recipe else ""),
         "## Metrics",
-        _table(metrics) if metrics else "None measured yet: `zoo evaluate` measures them.",
+        markdown_table(HEAD, (m.row for m in metrics))
+        if metrics
+        else "None measured yet: `zoo evaluate` measures them.",
         "The standard error is that of the mean over test examples. "
         f"`zoo verify {handle}` checks every file and measures every number again."
         if metrics
@@ -293,21 +296,21 @@ def _usage(facts: Mapping[str, Any]) -> str:
 def _published(name: str) -> str:
     """What papers report of such models on the same data."""
     found = json.loads(catalog.PUBLISHED.read_text(encoding="utf-8")).get(name, [])
-    rows = [f"| {entry['of']} | {entry['metric']} | {entry['value']} |" for entry in found]
-    head = "Published, for comparison:\n\n| model | metric | value |\n|---|---|---|"
-    return "\n".join([head, *rows]) if rows else ""
+    rows = [(entry["of"], entry["metric"], entry["value"]) for entry in found]
+    table = markdown_table(("model", "metric", "value"), rows)
+    return f"Published, for comparison:\n\n{table}" if rows else ""
 
 
-def _band(name: str, metrics: list[dict[str, Any]]) -> str:
+def _band(name: str, metrics: list[Metric]) -> str:
     """What trainings with several seeds gave, by the quick protocol."""
-    quick = {m["name"]: m["quick"] for m in metrics if (m.get("quick") or {}).get("seeds")}
+    quick = {m.name: m.quick for m in metrics if m.quick and m.quick.seeds}
     if not quick:
         return ""
-    count = max(entry["count"] for entry in quick.values())
-    samples = max(entry.get("importance_samples", 1) for entry in quick.values())
+    count = max(q.count for q in quick.values())
+    samples = max(q.importance_samples or 1 for q in quick.values())
     rows = [
-        f"- {metric}: " + ", ".join(f"{v} (seed {s})" for s, v in sorted(entry["seeds"].items()))
-        for metric, entry in quick.items()
+        f"- {name}: " + ", ".join(f"{v} (seed {s})" for s, v in sorted((q.seeds or {}).items()))
+        for name, q in quick.items()
     ]
     return (
         f"Trained with several seeds, measured on the first {count:,} of the test set with k = "
@@ -343,47 +346,32 @@ def contradiction(text: str, folder: Path) -> str | None:
         RecursionError,
     ) as error:
         return f"README.md has no front matter that can be read ({brief(error)})"
-    values = {(m["name"], m["dataset"], m["split"]): m["value"] for m in metrics}
+    values = {(m.name, m.dataset, m.split): m.value for m in metrics}
     for result in results:
         key = (result.metric_type, result.dataset_name, result.dataset_split)
         if values.get(key) != result.metric_value:
             stated = brief(f"{result.metric_type} {result.metric_value}")
             return f"README.md's model index states {stated}"
-    rows = {_row(m) for m in metrics}
+    rows = {markdown_row(m.row) for m in metrics}
+    starts = tuple(markdown_row([m.name]) for m in metrics)
     for line in text.splitlines():
-        if line.startswith(tuple(f"| {m['name']} |" for m in metrics)) and line not in rows:
+        if line.startswith(starts) and line not in rows:
             return f"README.md's table states {brief(line.strip('| ')[:60])}"
     return None
 
 
-def _table(metrics: list[dict[str, Any]]) -> str:
-    head = "| metric | value | standard error | unit | what | data |\n|---|---|---|---|---|---|"
-    return "\n".join([head, *map(_row, metrics)])
-
-
-def _row(m: dict[str, Any]) -> str:
-    data = f"{m['dataset']} {m['split']}, {m['count']:,} examples, seed {m['seed']}"
-    error = "" if m["standard_error"] is None else m["standard_error"]
-    cells = (m["name"], m["value"], error, m["unit"], _cell(m["kind"]), data)
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")  # a bar would end the cell
-
-
 def models_table() -> str:
     """README's table of models, from the cards of the shipped checkpoints."""
-    rows = ["| name | family | data | latent | parameters | NLL (nats) | of one | ELBO | Fréchet |"]
-    rows += ["|---|---|---|---|---|---|---|---|---|"]
+    head = ["name", "family", "data", "latent", "parameters"]
+    head += ["NLL (nats)", "of one", "ELBO", "Fréchet"]
+    rows: list[list[object]] = []
     for name in catalog.list_models():
         d = catalog.describe(name)
-        values = {m["name"]: m["value"] for m in d.metrics}
-        units = {m["name"]: m["unit"].partition("/")[2] for m in d.metrics}
-        rows.append(
-            f"| [`{name}`](hub_cards/{name}/README.md) | {d.family} | {d.data} | "
-            f"{' x '.join(map(str, d.latent_shape)) or 1} | {d.parameters:,} | "
-            f"{values.get('nll', '')} | {units.get('nll', '')} | {values.get('elbo', '')} | "
-            f"{values.get('frechet_distance', '')} |"
-        )
-    return "\n".join(rows)
+        values = {m.name: m.value for m in d.metrics}
+        units = {m.name: m.unit.partition("/")[2] for m in d.metrics}
+        link = f"[`{name}`](hub_cards/{name}/README.md)"
+        latent = " x ".join(map(str, d.latent_shape)) or 1
+        nll, elbo, distance = (values.get(n, "") for n in ("nll", "elbo", "frechet_distance"))
+        row = [link, d.family, d.data, latent, f"{d.parameters:,}"]
+        rows.append([*row, nll, units.get("nll", ""), elbo, distance])
+    return markdown_table(head, rows)

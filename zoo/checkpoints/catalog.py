@@ -8,12 +8,11 @@ import os
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from zoo import hub
 from zoo.checkpoints.config import read_config
 from zoo.checkpoints.files import CARD, CONFIG, FILES, WEIGHTS, sha256
-from zoo.checkpoints.metrics import read_metrics
+from zoo.checkpoints.metrics import Metric, read_metrics
 from zoo.errors import ZooError, nearest
 
 CARDS = (Path(__file__).parents[1] / "hub_cards").resolve()
@@ -42,7 +41,7 @@ class Description:
         bytes: Size of the weights.
         license: Licence of the weights.
         verbs: What the model can do.
-        metrics: Every number of the card, as metrics.json has it.
+        metrics: Every number of the card.
         base_model: What it was fine-tuned from.
     """
 
@@ -54,7 +53,7 @@ class Description:
     bytes: int
     license: str
     verbs: tuple[str, ...]
-    metrics: tuple[dict[str, Any], ...]
+    metrics: tuple[Metric, ...]
     base_model: str | None
 
 

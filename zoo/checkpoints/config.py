@@ -17,17 +17,17 @@ from typing import Any
 
 from zoo.checkpoints.files import CONFIG, EXHIBITS, FILES, read_json, write_json
 from zoo.checkpoints.schema import (
-    _COUNT,
-    _LINE,
-    _OBJECT,
-    _TEXT,
-    _check,
-    _forbid_others,
-    _format,
-    _Kind,
-    _many,
-    _or_null,
-    _require,
+    COUNT,
+    LINE,
+    OBJECT,
+    TEXT,
+    Kind,
+    check,
+    forbid_others,
+    many,
+    or_null,
+    require,
+    take_format,
 )
 
 FORMAT = 1
@@ -57,48 +57,48 @@ class Config:
     base_model: str | None = None
 
 
-_CAPTIONS = _Kind(
+_CAPTIONS = Kind(
     f"captions of {', '.join(EXHIBITS)}",
-    lambda v: _OBJECT.test(v) and {*v} <= {*EXHIBITS} and all(map(_TEXT.test, v.values())),
+    lambda v: OBJECT.test(v) and {*v} <= {*EXHIBITS} and all(map(TEXT.test, v.values())),
 )
 
 _CONFIG = {
-    "family": _LINE,
-    "init_args": _OBJECT,
-    "data": _or_null(_OBJECT),
-    "summary": _OBJECT,
-    "sha256": _OBJECT,
-    "license": _LINE,
-    "base_model": _or_null(_LINE),
+    "family": LINE,
+    "init_args": OBJECT,
+    "data": or_null(OBJECT),
+    "summary": OBJECT,
+    "sha256": OBJECT,
+    "license": LINE,
+    "base_model": or_null(LINE),
 }
 
-_DATA = {"class_path": _LINE, "init_args": _OBJECT}
+_DATA = {"class_path": LINE, "init_args": OBJECT}
 
 _SUMMARY = {
-    "latent_shape": _many(_COUNT),
-    "parameters": _COUNT,
-    "verbs": _many(_LINE),
-    "about": _TEXT,
-    "tags": _many(_LINE),
-    "task": _LINE,
-    "datum": _LINE,
-    "limits": _TEXT,
+    "latent_shape": many(COUNT),
+    "parameters": COUNT,
+    "verbs": many(LINE),
+    "about": TEXT,
+    "tags": many(LINE),
+    "task": LINE,
+    "datum": LINE,
+    "limits": TEXT,
     "exhibits": _CAPTIONS,
-    "conditions": _many(_LINE),
+    "conditions": many(LINE),
 }
 
 
 def _read_format_1(raw: dict[str, Any], path: Path) -> Config:
     """Format 1: the fields of `Config`, `family` and `init_args` required."""
-    _require(str(path), raw, ("family", "init_args"))
-    _forbid_others(f"{path} has an unknown key", raw, _CONFIG)
-    _check(f"{path}: ", raw, _CONFIG)
+    require(str(path), raw, ("family", "init_args"))
+    forbid_others(f"{path} has an unknown key", raw, _CONFIG)
+    check(f"{path}: ", raw, _CONFIG)
     if raw.get("data") is not None:
-        _require(f"{path}: 'data'", raw["data"], ("class_path",))
-        _check(f"{path}: in 'data', ", raw["data"], _DATA)
-    _check(f"{path}: in 'summary', ", raw.get("summary", {}), _SUMMARY)
-    _forbid_others(f"{path}: 'sha256' names an unknown file", raw.get("sha256", {}), FILES)
-    _check(f"{path}: in 'sha256', ", raw.get("sha256", {}), dict.fromkeys(FILES, _LINE))
+        require(f"{path}: 'data'", raw["data"], ("class_path",))
+        check(f"{path}: in 'data', ", raw["data"], _DATA)
+    check(f"{path}: in 'summary', ", raw.get("summary", {}), _SUMMARY)
+    forbid_others(f"{path}: 'sha256' names an unknown file", raw.get("sha256", {}), FILES)
+    check(f"{path}: in 'sha256', ", raw.get("sha256", {}), dict.fromkeys(FILES, LINE))
     return Config(**raw)
 
 
@@ -114,7 +114,7 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG
     raw = read_json(path)
-    return READERS[_format(raw, path, READERS)](raw, path)
+    return READERS[take_format(raw, path, READERS)](raw, path)
 
 
 def write_config(folder: Path, config: Config) -> None:

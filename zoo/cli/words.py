@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from zoo.checkpoints.metrics import Metric
 from zoo.errors import nearest
 
 
@@ -39,8 +40,7 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
-def _print_metrics(metrics: Sequence[dict[str, Any]], indent: str = "") -> None:
-    width = max((len(metric["name"]) for metric in metrics), default=0)
-    for m in metrics:
-        error = f" ± {m['standard_error']}" if m["standard_error"] else ""
-        print(f"{indent}{m['name']:<{width}} {m['value']}{error} {m['unit']}, {m['kind']}")
+def _print_metrics(metrics: Sequence[Metric], indent: str = "") -> None:
+    width = max((len(metric.name) for metric in metrics), default=0)
+    for metric in metrics:
+        print(f"{indent}{metric.name:<{width}} {metric.words}")

@@ -20,6 +20,7 @@ from zoo.base import LatentVariableModel
 from zoo.batches import on_device
 from zoo.checkpoints import catalog
 from zoo.checkpoints.files import write_text
+from zoo.checkpoints.metrics import Metric
 from zoo.datamodules.base import DataModule, ImageDataModule
 from zoo.errors import ZooError, nearest
 from zoo.evaluation.data import data_module, held_out
@@ -27,7 +28,7 @@ from zoo.evaluation.probes import labelled, probed
 from zoo.evaluation.protocol import Protocol
 from zoo.evaluation.samples import drawing
 from zoo.evaluation.suites import SUITES, forget, run, work_folder
-from zoo.evaluation.tables import Row, _csv, _html, table
+from zoo.evaluation.tables import Row, spreadsheet, table, web_page
 from zoo.plots.charts import strips
 from zoo.plots.grids import grid, save_grid
 from zoo.pretrained.loading import from_pretrained
@@ -48,7 +49,7 @@ def compare(
     Args:
         models: Names or folders, or patterns of shipped names such as `*-mnist`.
         data: Name of a DataModule, in any case; by default each model's own.
-        suite: Which of `zoo.suites.SUITES`.
+        suite: Which of `zoo.evaluation.suites.SUITES`.
         device: Where to measure, such as `cuda`.
 
     Returns:
@@ -119,9 +120,9 @@ def _row(
         torch.manual_seed(protocol.seed)
         found["principal"] = _principal(model, module, metrics, protocol)
         if "sample" in verbs:
-            found["samples_per_second"] = _per_second(model.sample, TIMED, model.device)
+            found["samples_per_second"] = throughput(model.sample, TIMED, model.device)
         if "encode" in verbs:
-            found["codes_per_second"] = _per_second(lambda _: fixed.encode(x), len(x), model.device)
+            found["codes_per_second"] = throughput(lambda _: fixed.encode(x), len(x), model.device)
         if model.datum == "image":
             found["inputs"] = x[:SHOWN]
             torch.manual_seed(protocol.seed)
@@ -138,7 +139,7 @@ def _support(model: LatentVariableModel, module: DataModule) -> str:
     return model.datum
 
 
-def _per_second(act: Callable[[int], Tensor], n: int, device: torch.device) -> float:
+def throughput(act: Callable[[int], Tensor], n: int, device: torch.device) -> float:
     """How many data an act on n of them at a time gets through; a first one is not timed."""
     act(1)
     count, start = 0, time.perf_counter()
@@ -153,13 +154,13 @@ def _per_second(act: Callable[[int], Tensor], n: int, device: torch.device) -> f
 def _principal(
     model: LatentVariableModel,
     module: DataModule,
-    metrics: list[dict[str, Any]],
+    metrics: list[Metric],
     protocol: Protocol,
-) -> list[dict[str, Any]]:
+) -> list[Metric]:
     """Probes of as many principal components as a code has numbers, if its own were measured."""
     from sklearn.decomposition import PCA
 
-    if not {"linear_probe"} & {metric["name"] for metric in metrics} or not model.latent_shape:
+    if not {"linear_probe"} & {metric.name for metric in metrics} or not model.latent_shape:
         return []
 
     def pixels(batch: Any) -> Tensor:
@@ -175,7 +176,7 @@ def _principal(
         (torch.from_numpy(pca.transform(x.double().numpy())), labels) for x, labels in (train, test)
     )
     found = probed(first, second, f"{size} principal components")
-    return [{**metric, "dataset": type(module).__name__} for metric in found]
+    return [replace(metric, dataset=type(module).__name__) for metric in found]
 
 
 def write(rows: Sequence[Row], folder: Path, about: str) -> list[Path]:
@@ -194,12 +195,12 @@ def write(rows: Sequence[Row], folder: Path, about: str) -> list[Path]:
     """
     columns = table(rows)
     files = [folder / "comparison.csv", folder / "comparison.html"]
-    write_text(files[0], _csv(columns))
+    write_text(files[0], spreadsheet(columns))
     page = pictures(rows)
     if page is not None:
         files.append(folder / "pictures.png")
         save_grid(page[None], files[-1], 1)
-    write_text(files[1], _html(columns, about, files[2:]))
+    write_text(files[1], web_page(columns, about, files[2:]))
     return files
 
 

@@ -1,18 +1,15 @@
 """How far each number of a code stands for one factor of the pictures."""
 
-from pathlib import Path
-from statistics import stdev
-
 import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from zoo.base import LatentVariableModel
+from zoo.checkpoints.metrics import Metric
 from zoo.datamodules.sprites.factors import FactorImages
-from zoo.evaluation.data import data_module, progress
-from zoo.evaluation.jackknife import _halves
-from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.records import Metrics
+from zoo.evaluation.data import progress
+from zoo.evaluation.jackknife import errors
+from zoo.evaluation.job import Job
+from zoo.evaluation.records import rounded
 from zoo.metrics import DCI, MIG, SAP, FactorVAEScore, Modularity
 from zoo.metrics.disentanglement import factor_vae_score
 
@@ -30,16 +27,14 @@ SCORES = {
 
 
 @torch.no_grad()
-def disentanglement(
-    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
-) -> Metrics:
+def disentanglement(job: Job) -> list[Metric]:
     """How far each number of a code stands for one factor of the pictures: see zoo.metrics.
 
     Of pictures that are drawn from known factors, each uniform and independent of the others:
     15,000 codes, of which a third is tested, and the votes of as many groups of 64 (Locatello et
     al. 2019). The errors are those of drawing other pictures.
     """
-    module = data_module(model, dataset)
+    model, module, protocol = job.model, job.module, job.protocol
     if not isinstance(module, FactorImages) or "encode" not in model.verbs():
         return []
     if len(model.latent_shape) != 1:
@@ -69,21 +64,10 @@ def disentanglement(
         return {"FactorVAEScore": factor_vae_score(shares[rows], fixed[rows])}
 
     shares = votes.shares()
-    metrics = []
+    metrics, every = [], torch.arange(n)
     for statistic, what in ((of_codes, "codes"), (of_groups, f"groups of {GROUP} codes")):
-        every = torch.arange(n)
-        halves = [statistic(half) for half in _halves(every)]
+        spread = errors(statistic, every)
         for name, value in statistic(every).items():
-            error = stdev(float(half[name]) for half in halves)
-            metrics.append(
-                {
-                    "name": SCORES[name],
-                    "value": round(float(value), 4),
-                    "unit": "of 1",
-                    "kind": f"of {n:,} {what}",
-                    "standard_error": round(error, 4),
-                    "monte_carlo_error": round(error, 5),
-                    "count": n,
-                }
-            )
+            error, kind = spread[name], f"of {n:,} {what}"
+            metrics.append(rounded(SCORES[name], float(value), "of 1", kind, n, error, error))
     return metrics

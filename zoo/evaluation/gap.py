@@ -1,40 +1,37 @@
 """What the gap between log p(x) and the ELBO is made of."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
-from zoo.base import LatentVariableModel
 from zoo.batches import on_device
-from zoo.evaluation.data import data_module, held_out
-from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.records import Metrics, mean_metric
+from zoo.checkpoints.metrics import Metric
+from zoo.evaluation.data import held_out
+from zoo.evaluation.job import Job
+from zoo.evaluation.records import mean_metric
 from zoo.inference import inference_gap
 
 ANNEALED = 100  # images whose gap is split
 
 
-def gap(
-    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
-) -> Metrics:
+def gap(job: Job) -> list[Metric]:
     """Annealed importance sampling on the first test images, and the split of the ELBO's gap.
 
     It applies to models with a posterior over real numbers and no `log_prob`, and takes long.
     """
+    model, k = job.model, job.protocol.samples
     verbs = {*model.verbs()}
     if "log_prob" in verbs or not {"prior", "posterior", "likelihood"} <= verbs:
         return []
-    module = data_module(model, dataset)
-    limit = min(protocol.limit or ANNEALED, ANNEALED)
+    limit = min(job.protocol.limit or ANNEALED, ANNEALED)
     parts = []
-    for part in held_out(module, limit, batch_size=10):
+    for part in held_out(job.module, limit, batch_size=10):
         batch = on_device(part, model.device)
         x, fixed = model.inputs(batch), model.conditioned(batch)
         if not fixed.posterior(x).has_rsample:
             return []
-        found = inference_gap(fixed, x, protocol.samples)
+        found = inference_gap(fixed, x, k)
         parts.append((found.log_p, found.approximation, found.amortisation))
-    k = protocol.samples
     kinds = {
         "nll_annealed": f"estimate: minus the better of AIS and the bound with k = {k}",
         "approximation_gap": "log p(x) less the ELBO of the best Gaussian of each image",
@@ -46,5 +43,5 @@ def gap(
         noise = torch.cat([bound.standard_error for bound in column]).square()
         values = -values if name == "nll_annealed" else values
         metric = mean_metric(name, values, noise, f"nats/{model.datum}", kind)
-        metrics.append({**metric, "importance_samples": k})
+        metrics.append(replace(metric, importance_samples=k))
     return metrics

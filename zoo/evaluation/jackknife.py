@@ -40,17 +40,15 @@ def with_errors(statistic: Statistic, real: Tensor, generated: Tensor) -> dict[s
         generated: Features (M, D).
     """
     whole = statistic(real, generated)
-    of_data = [statistic(half, generated) for half in _halves(real)]
-    of_draws = [statistic(real, half) for half in _halves(generated)]
-
-    def error(name: str, found: list[dict[str, Tensor]]) -> float:
-        return stdev(float(values[name]) for values in found)
-
+    of_data = errors(lambda half: statistic(half, generated), real)
+    of_draws = errors(lambda half: statistic(real, half), generated)
     return {
-        name: Distance(float(value), error(name, of_data), error(name, of_draws))
-        for name, value in whole.items()
+        name: Distance(float(value), of_data[name], of_draws[name]) for name, value in whole.items()
     }
 
 
-def _halves(x: Tensor) -> list[Tensor]:
-    return [x[torch.randperm(len(x))[: len(x) // 2].to(x.device)] for _ in range(HALVES)]
+def errors(statistic: Callable[[Tensor], dict[str, Tensor]], x: Tensor) -> dict[str, float]:
+    """The spread of what a statistic finds, by name, over random halves of a set (N, ...)."""
+    halves = [x[torch.randperm(len(x))[: len(x) // 2].to(x.device)] for _ in range(HALVES)]
+    found = [statistic(half) for half in halves]
+    return {name: stdev(float(values[name]) for values in found) for name in found[0]}

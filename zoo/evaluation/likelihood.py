@@ -1,29 +1,23 @@
-"""What can be built from the verbs: functions over any model that has them."""
+"""The likelihood of data, exactly or as bounds, and what a model scores and predicts of them."""
 
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.base import LatentVariableModel
 from zoo.batches import Batch, on_device
+from zoo.checkpoints.metrics import Metric
 from zoo.checkpoints.weights import read_tensors, write_tensors
-from zoo.evaluation.data import data_module, held_out
-from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.records import Metrics, mean_metric, perplexity_metric, rate_metric
-from zoo.inference import (
-    elbo,
-    importance_weighted_bound,
-)
-from zoo.metrics import (
-    ActiveUnits,
-    auroc,
-)
+from zoo.evaluation.job import Job
+from zoo.evaluation.records import mean_metric, perplexity_metric, rate_metric, rounded
+from zoo.inference import elbo, importance_weighted_bound
+from zoo.metrics import ActiveUnits, auroc
 
 KEEP_EVERY = 5.0  # seconds between two writings of what was measured so far
 
@@ -43,7 +37,7 @@ def evaluate(
     samples: int = 5000,
     seed: int = 0,
     kept: Path | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Metric]:
     """Measure a model on the data of a loader: the NLL, exactly where the model has `log_prob`.
 
     With it goes what `scores` counts, which is all that is measured of a mere classifier.
@@ -69,7 +63,8 @@ def evaluate(
             interrupted.
 
     Returns:
-        One entry a metric: name, value, unit, kind, errors, number of data and of samples, seed.
+        The metrics, such as `nll`: see `zoo.checkpoints.metrics.Metric` for what each says. Its
+        `dataset` and `split` are empty, as only the caller knows them.
 
     Raises:
         NotImplementedError: if the model has no likelihood and is no classifier.
@@ -91,7 +86,7 @@ def evaluate(
             )
     finally:
         model.train(training)
-    return [{**metric, "seed": seed} for metric in metrics]
+    return [replace(metric, seed=seed) for metric in metrics]
 
 
 def _columns(
@@ -147,9 +142,7 @@ def _columns(
     return joined(len(chunks))
 
 
-def _exact(
-    model: LatentVariableModel, batches: Iterable[Batch], kept: Path | None
-) -> list[dict[str, Any]]:
+def _exact(model: LatentVariableModel, batches: Iterable[Batch], kept: Path | None) -> list[Metric]:
     density = "log_prob" in model.verbs()
 
     def measured(batch: Batch) -> dict[str, Tensor]:
@@ -178,7 +171,7 @@ def _scores(model: LatentVariableModel, batch: Batch) -> dict[str, Tensor]:
     return columns
 
 
-def _rates(columns: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def _rates(columns: Mapping[str, Tensor]) -> list[Metric]:
     """A metric for each of the scores."""
     names = [key.removeprefix("of.") for key in columns if key.startswith("of.")]
     return [
@@ -188,7 +181,7 @@ def _rates(columns: Mapping[str, Tensor]) -> list[dict[str, Any]]:
 
 def _bounds(
     model: LatentVariableModel, batches: Iterable[Batch], samples: int, kept: Path | None
-) -> list[dict[str, Any]]:
+) -> list[Metric]:
     kinds = {
         "elbo": f"lower bound on log {model.density}, {DRAWS} draws",
         "rate": "KL(q(z|x) || p(z))",
@@ -217,23 +210,19 @@ def _bounds(
     columns = _columns(batches, measured, units, kept)
     anomaly = columns["anomaly"]
     unit = f"nats/{model.datum}"
-    metrics = [
+    *terms, nll = (
         mean_metric(name, columns[name][~anomaly], columns[f"noise.{name}"][~anomaly], unit, kind)
         for name, kind in kinds.items()
-    ]
-    metrics[-1]["importance_samples"] = samples
-    active = {
-        "name": "active_units",
-        "value": int(units.compute()),
-        "unit": f"of {math.prod(model.latent_shape)} latent dimensions",
-        "kind": "dimensions of the code whose variance over x is above 0.01",
-        "standard_error": 0.0,
-        "monte_carlo_error": 0.0,
-        "count": metrics[-1]["count"],
-    }
+    )
+    dimensions = f"of {math.prod(model.latent_shape)} latent dimensions"
+    kind = "dimensions of the code whose variance over x is above 0.01"
+    active = rounded(
+        "active_units", int(units.compute()), dimensions, kind, nll.count, standard_error=0.0
+    )
     names = [key.removeprefix("items.") for key in columns if key.startswith("items.")]
     predicted = [perplexity_metric(n, columns[f"log_p.{n}"], columns[f"items.{n}"]) for n in names]
-    return [*metrics, active, *predicted, *_rates(columns), *_auroc(columns["nll"], anomaly)]
+    bounds = [*terms, replace(nll, importance_samples=samples), active]
+    return [*bounds, *predicted, *_rates(columns), *_auroc(columns["nll"], anomaly)]
 
 
 def _anomalies(batch: Batch, values: Tensor) -> Tensor:
@@ -242,7 +231,7 @@ def _anomalies(batch: Batch, values: Tensor) -> Tensor:
     return torch.zeros_like(values, dtype=torch.bool) if marked is None else marked
 
 
-def _auroc(nll: Tensor, anomaly: Tensor) -> list[dict[str, Any]]:
+def _auroc(nll: Tensor, anomaly: Tensor) -> list[Metric]:
     """How well minus log p(x) tells anomalies, where there are some: none or one metric.
 
     Args:
@@ -252,47 +241,14 @@ def _auroc(nll: Tensor, anomaly: Tensor) -> list[dict[str, Any]]:
     if not anomaly.any():
         return []
     area, error = auroc(nll, anomaly)
-    return [
-        {
-            "name": "auroc",
-            "value": round(area.item(), 4),
-            "unit": "area under the ROC curve",
-            "kind": f"of the NLL, for {int(anomaly.sum()):,} anomalies",
-            "standard_error": None if error.isnan() else round(error.item(), 4),
-            "monte_carlo_error": 0.0,
-            "count": len(nll),
-        }
-    ]
+    kind = f"of the NLL, for {int(anomaly.sum()):,} anomalies"
+    spread = None if error.isnan() else error.item()
+    return [rounded("auroc", area.item(), "area under the ROC curve", kind, len(nll), spread)]
 
 
-def measure(
-    model: LatentVariableModel,
-    protocol: Protocol,
-    dataset: str | None = None,
-    kept: Path | None = None,
-) -> list[dict[str, Any]]:
-    """Measure a model's likelihood on a test set: what `evaluate` gives, and the data's names.
-
-    Args:
-        model: The model, on the device where it is to be measured.
-        protocol: How.
-        dataset: Name of a DataModule; by default the model's own.
-        kept: As `evaluate` has it.
-
-    Raises:
-        ZooError: if the dataset is unknown.
-        DataError: if its files are missing or damaged.
-    """
-    module = data_module(model, dataset)
-    batches = held_out(module, protocol.limit)
-    found = evaluate(model, batches, protocol.samples, protocol.seed, kept)
-    for metric in found:
-        metric |= {"dataset": type(module).__name__, "split": "test"}
-    return found
-
-
-def likelihood(
-    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
-) -> Metrics:
+def likelihood(job: Job) -> list[Metric]:
     """What `evaluate` measures, scores included, of models that have a likelihood or classify."""
-    return measure(model, protocol, dataset, kept) if has_likelihood(model) else []
+    if not has_likelihood(job.model):
+        return []
+    kept = None if job.kept is None else job.kept / "likelihood.safetensors"
+    return evaluate(job.model, job.batches(), job.protocol.samples, job.protocol.seed, kept)

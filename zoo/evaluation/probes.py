@@ -1,8 +1,8 @@
 """What codes know of labels: a linear probe and nearest neighbours."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,28 +10,27 @@ from torch import Tensor
 
 from zoo.base import LatentVariableModel
 from zoo.batches import on_device
+from zoo.checkpoints.metrics import Metric
 from zoo.datamodules.base import DataModule, Split
-from zoo.evaluation.data import data_module, held_out
-from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.records import Metrics, rate_metric
+from zoo.evaluation.data import held_out
+from zoo.evaluation.job import Job
+from zoo.evaluation.records import rate_metric
 from zoo.metrics.probes import knn_probe, linear_probe
 
 NEIGHBOURS = 5
 
 
 @torch.no_grad()
-def probes(
-    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
-) -> Metrics:
+def probes(job: Job) -> list[Metric]:
     """What the codes of labelled images know: accuracies of a linear probe and of 5 neighbours.
 
     They are fitted on as many codes, of the first training images. One index a datum counts as a
     one-hot vector; of codes that are several indices nothing is measured.
     """
+    model, module = job.model, job.module
     if "encode" not in model.verbs() or model.datum != "image":
         return []
-    module = data_module(model, dataset)
-    test = labelled(module, "test", protocol.limit, lambda batch: _vectors(model, batch))
+    test = labelled(module, "test", job.protocol.limit, lambda batch: _vectors(model, batch))
     if test is None:
         return []
     train = labelled(module, "train", len(test[1]), lambda batch: _vectors(model, batch))
@@ -65,7 +64,7 @@ def _vectors(model: LatentVariableModel, batch: Any) -> Tensor | None:
     return codes if codes.ndim == 1 else None
 
 
-def probed(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], what: str) -> Metrics:
+def probed(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], what: str) -> list[Metric]:
     """Accuracies of both probes; none where there is too little to fit.
 
     Args:
@@ -86,9 +85,8 @@ def probed(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], what: str)
     metrics = []
     for name, (words, probe) in kinds.items():
         right = (probe(codes, labels, test_codes) == test_labels).double()
-        metric = rate_metric(name, right, torch.ones_like(right))
-        metric["kind"] = f"accuracy of {words} on {what}, fitted on {len(codes):,} training images"
-        metrics.append(metric)
+        kind = f"accuracy of {words} on {what}, fitted on {len(codes):,} training images"
+        metrics.append(replace(rate_metric(name, right, torch.ones_like(right)), kind=kind))
     return metrics
 
 

@@ -4,7 +4,9 @@ A metric of metrics.json states its protocol beside its value: dataset, split, n
 seed and samples. Most have a `quick` value, too, of a protocol that takes seconds.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from zoo.checkpoints.metrics import Metric
 
 
 class Protocol(NamedTuple):
@@ -30,10 +32,7 @@ def quick_of(samples: int) -> Protocol:
     return QUICK._replace(samples=max(1, min(QUICK.samples, samples // 25)))
 
 
-def with_quick_values(
-    metrics: list[dict[str, Any]], quick: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def with_quick_values(metrics: list[Metric], quick: list[Metric]) -> list[Metric]:
     """Put beside each metric its value under the quick protocol."""
-    kept = ("value", "standard_error", "monte_carlo_error", "count", "importance_samples")
-    values = {m["name"]: {key: m[key] for key in kept if key in m} for m in quick}
-    return [{**m, "quick": values[m["name"]]} if m["name"] in values else m for m in metrics]
+    values = {m.name: m for m in quick}
+    return [m.with_quick(values[m.name]) if m.name in values else m for m in metrics]

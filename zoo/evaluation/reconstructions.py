@@ -1,32 +1,26 @@
 """How far images are from their reconstructions."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from zoo.base import LatentVariableModel
-from zoo.batches import on_device
-from zoo.evaluation.data import data_module, held_out
-from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.records import Metrics, mean_metric
+from zoo.checkpoints.metrics import Metric
+from zoo.evaluation.job import Job
+from zoo.evaluation.records import mean_metric
 
 
 @torch.no_grad()
-def reconstructions(
-    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
-) -> Metrics:
+def reconstructions(job: Job) -> list[Metric]:
     """How far images are from what their one code gives: minus log p(x | encode(x)), and squared.
 
     The ELBO's distortion is another number: it is a mean over codes that are drawn.
     """
+    model = job.model
     if model.datum != "image" or not {"encode", "decode", "likelihood"} <= {*model.verbs()}:
         return []
     found = []
-    for batch in held_out(data_module(model, dataset), protocol.limit):
-        here = on_device(batch, model.device)
-        x: Tensor = model.inputs(here)
-        fixed = model.conditioned(here)
+    for batch in job.batches():
+        x: Tensor = model.inputs(batch)
+        fixed = model.conditioned(batch)
         z = fixed.encode(x)
         square = (fixed.decode(z) - x).double().square().flatten(1).mean(1)
         found.append((-fixed.likelihood(z).log_prob(x), square))

@@ -1,18 +1,49 @@
-"""Metrics from columns of numbers, one a datum."""
+"""Metrics from what was measured: here they are rounded, and their errors are found."""
 
 import math
-from typing import Any
 
 from torch import Tensor
 
-from zoo.metrics import (
-    perplexity,
-)
+from zoo.checkpoints.metrics import Metric
+from zoo.metrics import perplexity
+
+
+def rounded(
+    name: str,
+    value: float,
+    unit: str,
+    kind: str,
+    count: int,
+    standard_error: float | None,
+    monte_carlo_error: float = 0.0,
+    digits: int = 4,
+) -> Metric:
+    """A metric whose errors are known.
+
+    Args:
+        name: Of the metric.
+        value: Its value.
+        unit: Of the value.
+        kind: What sort of number it is.
+        count: Number of data.
+        standard_error: That over data, if it has one.
+        monte_carlo_error: That over draws.
+        digits: Decimals that are kept.
+    """
+    return Metric(
+        name=name,
+        value=round(value, digits),
+        unit=unit,
+        kind=kind,
+        standard_error=None if standard_error is None else round(standard_error, digits),
+        monte_carlo_error=round(monte_carlo_error, 5),
+        count=count,
+    )
 
 
 def mean_metric(
     name: str, values: Tensor, noise: Tensor | None, unit: str, kind: str, digits: int = 4
-) -> dict[str, Any]:
+) -> Metric:
     """A metric that is a mean over data.
 
     Args:
@@ -25,19 +56,12 @@ def mean_metric(
     """
     n = len(values)
     values = values.double()
+    spread = values.std().item() / math.sqrt(n) if n > 1 else None
     error = 0.0 if noise is None else math.sqrt(noise.sum()) / n
-    return {
-        "name": name,
-        "value": round(values.mean().item(), digits),
-        "unit": unit,
-        "kind": kind,
-        "standard_error": round(values.std().item() / math.sqrt(n), digits) if n > 1 else None,
-        "monte_carlo_error": round(error, 5),
-        "count": n,
-    }
+    return rounded(name, values.mean().item(), unit, kind, n, spread, error, digits)
 
 
-def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
+def rate_metric(name: str, right: Tensor, of: Tensor) -> Metric:
     r"""A metric that is a share r of items, which come in data of several.
 
     Its standard error is that of a ratio of means, $\sqrt{\sum_n (a_n - r b_n)^2} / \sum_n b_n$.
@@ -49,18 +73,10 @@ def rate_metric(name: str, right: Tensor, of: Tensor) -> dict[str, Any]:
     """
     rate = right.sum() / of.sum()
     error = (right - rate * of).square().sum().sqrt() / of.sum()
-    return {
-        "name": name,
-        "value": round(rate.item(), 4),
-        "unit": "share",
-        "kind": f"of {int(of.sum()):,} items",
-        "standard_error": round(error.item(), 4),
-        "monte_carlo_error": 0.0,
-        "count": len(of),
-    }
+    return rounded(name, rate.item(), "share", f"of {int(of.sum()):,} items", len(of), error.item())
 
 
-def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> dict[str, Any]:
+def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> Metric:
     """A metric of how well parts of data are predicted.
 
     Args:
@@ -68,16 +84,6 @@ def perplexity_metric(name: str, log_prob: Tensor, items: Tensor) -> dict[str, A
         log_prob: Of the part of each datum, in nats, (N,).
         items: How many it has, (N,).
     """
-    found = perplexity(log_prob, items)
-    return {
-        "name": name,
-        "value": round(found.value, 4),
-        "unit": "equally likely items",
-        "kind": f"exp(-log p an item), {int(items.sum()):,} items given the rest of their data",
-        "standard_error": None if found.standard_error is None else round(found.standard_error, 4),
-        "monte_carlo_error": 0.0,
-        "count": len(items),
-    }
-
-
-Metrics = list[dict[str, Any]]
+    value, error = perplexity(log_prob, items)
+    kind = f"exp(-log p an item), {int(items.sum()):,} items given the rest of their data"
+    return rounded(name, value, "equally likely items", kind, len(items), error)

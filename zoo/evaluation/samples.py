@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from zoo.base import LatentVariableModel
 from zoo.checkpoints import catalog
+from zoo.checkpoints.metrics import Metric
 from zoo.datamodules.base import DataModule, ImageDataModule
 from zoo.evaluation.data import data_module, held_out, progress
 from zoo.evaluation.jackknife import with_errors
-from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.records import Metrics
+from zoo.evaluation.job import Job
+from zoo.evaluation.records import rounded
 from zoo.metrics import FrechetDistance
 from zoo.metrics.quality import density_coverage, kernel_distance, precision_recall
 from zoo.pretrained.loading import from_pretrained
@@ -44,15 +44,13 @@ def pairwise(real: Tensor, generated: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def samples(
-    model: LatentVariableModel, dataset: str | None, protocol: Protocol, kept: Path | None
-) -> Metrics:
+def samples(job: Job) -> list[Metric]:
     """How generated images differ from as many test images, in a classifier's features.
 
     The test images are those that the classifier was made for, grey. Models of binary pixels are
     drawn by the means of p(x | z), where they have them: the noise of single pixels is not asked.
     """
-    module = data_module(model, dataset)
+    model, module, protocol = job.model, job.module, job.protocol
     network = feature_network(module)
     if network is None or "sample" not in model.verbs() or network.x_shape != model.x_shape:
         return []
@@ -69,21 +67,12 @@ def samples(
     torch.manual_seed(protocol.seed)  # to build the network, numbers were drawn
     parts = progress(torch.split(torch.arange(len(real)), 100), "Sampling")
     generated = torch.cat([features(draw(len(part))) for part in parts])
-    name, metrics = network.loaded_from, []
+    unit, metrics = f"{network.loaded_from} features", []
     for statistic, most in ((frechet, len(real)), (pairwise, PAIRED)):
         x, y = real[:most], generated[:most]
-        for metric, found in with_errors(statistic, x, y).items():
-            words = metric.replace("_", " ")
-            entry = {
-                "name": metric,
-                "value": round(found.value, 4),
-                "unit": f"{name} features",
-                "kind": f"{words}, {name} features, {len(x):,} {drawn}",
-                "standard_error": round(found.standard_error, 4),
-                "monte_carlo_error": round(found.monte_carlo_error, 5),
-                "count": len(x),
-            }
-            metrics.append(entry)
+        for name, (value, of_data, of_draws) in with_errors(statistic, x, y).items():
+            kind = f"{name.replace('_', ' ')}, {unit}, {len(x):,} {drawn}"
+            metrics.append(rounded(name, value, unit, kind, len(x), of_data, of_draws))
     return metrics
 
 

@@ -1,15 +1,16 @@
 """One question, asked of every model in the same words: suites of jobs that give a card's numbers.
 
-A job measures what a model's verbs and its data allow, under a `Protocol`, and gives entries of
-metrics.json; where it does not apply it gives none. Every job starts from the protocol's seed, so
-that its numbers do not depend on what was measured before it. Those of other jobs than `likelihood`
-name theirs under `job`, by which `zoo verify` measures them again.
+A job measures what a model's verbs and its data allow, under a `Protocol`, and gives metrics; where
+it does not apply it gives none. It stands in the file of its name. Every job starts from the
+protocol's seed, so that its numbers do not depend on what was measured before it. Those of other
+jobs than `likelihood` name theirs, by which `zoo verify` measures them again.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,22 +18,21 @@ import torch
 
 from zoo.base import LatentVariableModel
 from zoo.checkpoints.files import CONFIG, WEIGHTS, read_json, sha256, write_json
+from zoo.checkpoints.metrics import Metric, entries, metrics_of
 from zoo.errors import ZooError, nearest
+from zoo.evaluation.codes import codes
 from zoo.evaluation.data import data_module
 from zoo.evaluation.disentanglement import disentanglement
 from zoo.evaluation.gap import gap
-from zoo.evaluation.indices import codes
+from zoo.evaluation.job import Job
 from zoo.evaluation.likelihood import likelihood
 from zoo.evaluation.probes import probes
 from zoo.evaluation.protocol import QUICK, Protocol
 from zoo.evaluation.reconstructions import reconstructions
-from zoo.evaluation.records import Metrics
 from zoo.evaluation.samples import samples
 from zoo.version import __version__
 
-Job = Callable[[LatentVariableModel, str | None, Protocol, Path | None], Metrics]
-
-JOBS: dict[str, Job] = {
+JOBS: dict[str, Callable[[Job], list[Metric]]] = {
     "likelihood": likelihood,
     "probes": probes,
     "reconstructions": reconstructions,
@@ -71,7 +71,7 @@ def run(
     protocol: Protocol,
     dataset: str | None = None,
     work: Path | None = None,
-) -> Metrics:
+) -> list[Metric]:
     """Do jobs one after another.
 
     Args:
@@ -86,32 +86,39 @@ def run(
         ZooError: if there is no such job, or the dataset is unknown.
         DataError: if its files are missing or damaged.
     """
-    for job in jobs:
-        if job not in JOBS:
-            raise ZooError(f"there is no job {job!r}; {nearest(job, JOBS)}")
-    name = type(data_module(model, dataset)).__name__
-    found: Metrics = []
+    for name in jobs:
+        if name not in JOBS:
+            raise ZooError(f"there is no job {name!r}; {nearest(name, JOBS)}")
+    job = Job(model, data_module(model, dataset), protocol, work)
+    found: list[Metric] = []
     training = model.training
     model.eval()
     try:
-        for job in jobs:
-            done = None if work is None else work / f"{job}.json"
+        for name in jobs:
+            done = None if work is None else work / f"{name}.json"
             if done is not None and done.is_file():
-                found += read_json(done)["metrics"]
+                found += metrics_of(read_json(done), done)
                 continue
             with torch.random.fork_rng():
                 torch.manual_seed(protocol.seed)
-                kept = None if work is None else work / f"{job}.safetensors"
-                metrics = JOBS[job](model, name, protocol, kept)
-            facts = {"seed": protocol.seed, "dataset": name, "split": "test"}
-            facts |= {} if job == "likelihood" else {"job": job}
-            metrics = [{**metric, **facts} for metric in metrics]
+                metrics = [_signed(metric, name, job) for metric in JOBS[name](job)]
             if done is not None:
-                write_json(done, {"metrics": metrics})
+                write_json(done, {"metrics": entries(metrics)})
             found += metrics
     finally:
         model.train(training)
     return found
+
+
+def _signed(metric: Metric, name: str, job: Job) -> Metric:
+    """The metric with the names of what was measured and of the job that did."""
+    return replace(
+        metric,
+        seed=job.protocol.seed,
+        dataset=type(job.module).__name__,
+        split="test",
+        job=None if name == "likelihood" else name,
+    )
 
 
 def work_folder(folder: Path, protocol: Protocol, dataset: str | None, device: str) -> Path:

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from zoo.checkpoints.markdown import markdown_table
+from zoo.checkpoints.metrics import Metric
+
 
 @dataclass(frozen=True)
 class Row:
@@ -24,7 +27,7 @@ class Row:
         latent_shape: Shape of one code.
         parameters: Number of trained numbers.
         bytes: Size of the weights.
-        metrics: What the suite's jobs gave, as metrics.json has it.
+        metrics: What the suite's jobs gave.
         principal: The same probes' metrics of as many principal components of the same inputs.
         samples_per_second: How fast it samples, 100 at a time.
         codes_per_second: How fast it encodes, 100 at a time.
@@ -41,8 +44,8 @@ class Row:
     latent_shape: tuple[int, ...]
     parameters: int
     bytes: int
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    principal: list[dict[str, Any]] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+    principal: list[Metric] = field(default_factory=list)
     samples_per_second: float | None = None
     codes_per_second: float | None = None
     samples: Tensor | None = None
@@ -98,14 +101,14 @@ def table(rows: Sequence[Row]) -> Table:
         put("MB", i, Cell(row.bytes / 1e6))
     for i, row in enumerate(rows):  # likelihoods first, whichever row has the first of a column
         for metric in row.metrics:
-            if metric["name"] == "nll":
-                put(_likelihood(row, metric), i, _cell(metric, metric["kind"].partition(":")[0]))
+            if metric.name == "nll":
+                put(_likelihood(row, metric), i, _cell(metric, metric.kind.partition(":")[0]))
     for name, title in _SHARES.items():
         for i, row in enumerate(rows):
             for which, metrics in (("", row.metrics), (", PCA of that size", row.principal)):
                 for metric in metrics:
-                    if metric["name"] == name:
-                        put(title.format(**metric) + which, i, _cell(metric))
+                    if metric.name == name:
+                        put(title.format(metric) + which, i, _cell(metric))
     for i, row in enumerate(rows):
         if row.samples_per_second is not None:
             put("samples/s", i, Cell(row.samples_per_second))
@@ -118,31 +121,28 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 _SHARES = {
-    "accuracy": "accuracy on {dataset}",
-    "frechet_distance": "Fréchet distance, {count:,} in {unit}",
-    "precision": "precision, {count:,} in {unit}",
-    "recall": "recall, {count:,} in {unit}",
-    "linear_probe": "linear probe of {dataset} codes",
-    "knn_probe": "5-NN of {dataset} codes",
+    "accuracy": "accuracy on {0.dataset}",
+    "frechet_distance": "Fréchet distance, {0.count:,} in {0.unit}",
+    "precision": "precision, {0.count:,} in {0.unit}",
+    "recall": "recall, {0.count:,} in {0.unit}",
+    "linear_probe": "linear probe of {0.dataset} codes",
+    "knn_probe": "5-NN of {0.dataset} codes",
 }
 
 
-def _likelihood(row: Row, metric: dict[str, Any]) -> str:
+def _likelihood(row: Row, metric: Metric) -> str:
     density = ", a density" if row.support == "grey values" else ""
     given = f" given their {row.condition}" if row.condition else ""
-    return f"NLL of {metric['dataset']} {row.support}{density}{given} ({metric['unit']})"
+    return f"NLL of {metric.dataset} {row.support}{density}{given} ({metric.unit})"
 
 
-def _cell(metric: dict[str, Any], kind: str = "") -> Cell:
-    return Cell(float(metric["value"]), metric["standard_error"], kind)
+def _cell(metric: Metric, kind: str = "") -> Cell:
+    return Cell(float(metric.value), metric.standard_error, kind)
 
 
 def markdown(columns: Table) -> str:
     """The table for a terminal or a README."""
-    lines = [[*columns], ["---"] * len(columns), *_texts(columns)]
-    return "\n".join(
-        f"| {' | '.join(c.replace('|', chr(92) + '|') for c in line)} |" for line in lines
-    )
+    return markdown_table([*columns], _texts(columns))
 
 
 def _texts(columns: Table) -> list[list[str]]:
@@ -150,7 +150,7 @@ def _texts(columns: Table) -> list[list[str]]:
     return [["" if cell is None else str(cell) for cell in line] for line in cells]
 
 
-def _csv(columns: Table) -> str:
+def spreadsheet(columns: Table) -> str:
     """Values, errors and kinds in columns of their own, unrounded."""
     plain: dict[str, list[Any]] = {}
     for header, cells in columns.items():
@@ -164,7 +164,15 @@ def _csv(columns: Table) -> str:
     return file.getvalue()
 
 
-def _html(columns: Table, about: str, shown: Sequence[Path]) -> str:
+def web_page(columns: Table, about: str, shown: Sequence[Path]) -> str:
+    """The table as HTML.
+
+    Args:
+        columns: The table.
+        about: What stands above it.
+        shown: Pictures that lie beside the page and stand below it.
+    """
+
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>\n"
 

@@ -1,7 +1,7 @@
 """Can a checkpoint be had again? Train its recipe, measure the result, compare with other seeds."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,10 @@ from scipy.stats import t as student_t
 
 from zoo.checkpoints import catalog
 from zoo.checkpoints.card import refresh
-from zoo.checkpoints.metrics import read_metrics, write_metrics
+from zoo.checkpoints.metrics import Metric, Quick, read_metrics, write_metrics
 from zoo.errors import ZooError
-from zoo.evaluation.likelihood import measure
+from zoo.evaluation.data import data_module, held_out
+from zoo.evaluation.likelihood import evaluate
 from zoo.evaluation.protocol import QUICK, Protocol
 from zoo.pretrained.runs import load_training_checkpoint
 from zoo.training import fit
@@ -77,19 +78,20 @@ def reproduce(
 
     model = load_training_checkpoint(best).to(device)
     stated = read_metrics(folder)
-    quick_values = (metric.get("quick", {}) for metric in stated)
-    samples = (q["importance_samples"] for q in quick_values if "importance_samples" in q)
+    quick_values = (metric.quick for metric in stated)
+    samples = (q.importance_samples for q in quick_values if q and q.importance_samples)
     short = QUICK._replace(samples=next(samples, QUICK.samples))
     protocols = [short] + [Protocol(*_own(stated))] * full
-    checks = []
+    module, checks = data_module(model), []
     for protocol in protocols:
-        found = {m["name"]: m for m in measure(model, protocol)}
+        batches = held_out(module, protocol.limit)
+        found = {m.name: m for m in evaluate(model, batches, protocol.samples, protocol.seed)}
         quick = protocol == short
         for metric in stated:
-            entry = metric.get("quick") if quick else metric
-            if entry and metric["name"] in found:
-                label = metric["name"] + (" (quick)" if quick else "")
-                checks.append(_against_band(label, entry, found[metric["name"]], budget))
+            entry = metric.quick if quick else metric
+            if entry and metric.name in found:
+                label = metric.name + (" (quick)" if quick else "")
+                checks.append(_against_band(label, entry, found[metric.name], budget))
         stated = _recorded(stated, found, (seed, int(recipe["seed_everything"])), quick)
     if record:
         write_metrics(folder, stated)
@@ -132,49 +134,47 @@ def _train(name: str, run: Path, flags: list[str]) -> Path:
     return best
 
 
-def _own(stated: list[dict[str, Any]]) -> tuple[int, int, int]:
+def _own(stated: list[Metric]) -> tuple[int, int, int]:
     """Samples, images and seed of the card's NLL."""
     for metric in stated:
-        if metric["name"] == "nll":
-            return metric["importance_samples"], metric["count"], metric["seed"]
+        if metric.name == "nll":
+            return metric.importance_samples or 1, metric.count, metric.seed
     raise ZooError("the card states no nll; leave out --full.")
 
 
 def _recorded(
-    stated: list[dict[str, Any]],
-    found: dict[str, dict[str, Any]],
-    seeds: tuple[int, int],
-    quick: bool,
-) -> list[dict[str, Any]]:
+    stated: list[Metric], found: dict[str, Metric], seeds: tuple[int, int], quick: bool
+) -> list[Metric]:
     """The metrics with this seed's value beside those of others, first the checkpoint's own."""
     seed, own = map(str, seeds)
+
+    def values(entry: Metric | Quick, now: Metric) -> dict[str, float]:
+        return {**(entry.seeds or {own: entry.value}), seed: now.value}
+
     result = []
     for metric in stated:
-        entry = metric.get("quick") if quick else metric
-        if entry and metric["name"] in found:
-            value = found[metric["name"]]["value"]
-            before = entry.get("seeds", {own: entry["value"]})
-            entry = {**entry, "seeds": {**before, seed: value}}
-            metric = {**metric, "quick": entry} if quick else entry
+        now = found.get(metric.name)
+        if now and not quick:
+            metric = replace(metric, seeds=values(metric, now))
+        elif now and metric.quick:
+            metric = replace(metric, quick=replace(metric.quick, seeds=values(metric.quick, now)))
         result.append(metric)
     return result
 
 
-def _against_band(
-    label: str, stated: dict[str, Any], found: dict[str, Any], budget: float
-) -> Check:
+def _against_band(label: str, stated: Metric | Quick, found: Metric, budget: float) -> Check:
     """Hold a value to the prediction interval of those that other trainings gave."""
-    values = list(stated.get("seeds", {}).values())
+    values = list((stated.seeds or {}).values())
     n, note = len(values), f"{len(values)} trainings recorded"
     if budget < 1 or n < 2:
         note += ", not compared" if budget < 1 else ": too few for a band, not compared"
-        return Check(label, True, stated["value"], found["value"], None, note)
+        return Check(label, True, stated.value, found.value, None, note)
     mean = sum(values) / n
     spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
     half = student_t.ppf(0.5 + CONFIDENCE / 2, n - 1) * spread * math.sqrt(1 + 1 / n)
-    half += 3 * found["monte_carlo_error"] + ROUNDING
-    if isinstance(found["value"], int):  # a count: that few were the same is no proof
+    half += 3 * (found.monte_carlo_error or 0) + ROUNDING
+    if isinstance(found.value, int):  # a count: that few were the same is no proof
         half += 1
-    passed = bool(abs(found["value"] - mean) <= half)
+    passed = bool(abs(found.value - mean) <= half)
     note = f"band {mean:.2f} ± {half:.2f} of {n} trainings"
-    return Check(label, passed, stated["value"], found["value"], round(half, 4), note)
+    return Check(label, passed, stated.value, found.value, round(half, 4), note)

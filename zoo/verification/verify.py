@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,7 +13,7 @@ from zoo.checkpoints import catalog
 from zoo.checkpoints.card import contradiction
 from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import CARD, CONFIG, FILES, METRICS, WEIGHTS, read_json, sha256
-from zoo.checkpoints.metrics import read_metrics
+from zoo.checkpoints.metrics import Metric, read_metrics
 from zoo.errors import ZooError, brief
 from zoo.evaluation.protocol import Protocol
 from zoo.evaluation.suites import JOBS, run
@@ -157,27 +156,27 @@ def _metrics(folder: Path, model: LatentVariableModel, quick: bool, device: str)
         yield Check("metrics", False, note="metrics.json was measured on other weights")
         return
     if quick:
-        stated = [{**m, **m["quick"]} for m in stated if isinstance(m.get("quick"), dict)]
+        stated = [metric.at_quick() for metric in stated if metric.quick]
         if not stated:
             yield Check("metrics", False, note="no quick value is stated; leave out --quick")
             return
-    groups: dict[tuple[str, str, int, int], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, str, int, int], list[Metric]] = defaultdict(list)
     for metric in stated:
-        job = metric.get("job", "likelihood")
+        job = metric.job or "likelihood"
         if job not in JOBS:
             yield Check("metrics", False, note=f"{brief(job)} is no job of `zoo evaluate`")
             return
-        groups[job, metric["dataset"], metric["count"], metric["seed"]].append(metric)
+        groups[job, metric.dataset, metric.count, metric.seed].append(metric)
     model = model.to(torch.device(device))
     for (job, dataset, images, seed), group in groups.items():
-        samples = max(metric.get("importance_samples", 1) for metric in group)
+        samples = max(metric.importance_samples or 1 for metric in group)
         protocol = Protocol(samples, images, seed)
-        found = {m["name"]: m for m in run(model, [job], protocol, dataset)}
+        found = {m.name: m for m in run(model, [job], protocol, dataset)}
         for metric in group:
-            yield _compared(metric, found.get(metric["name"]))
+            yield _compared(metric, found.get(metric.name))
 
 
-def _close(stated: float | None, found: float | None, job: str) -> bool:
+def _close(stated: float | None, found: float | None, job: str | None) -> bool:
     """Whether two standard errors are the same; a single datum has none."""
     if stated is None or found is None:
         return stated is found
@@ -185,20 +184,20 @@ def _close(stated: float | None, found: float | None, job: str) -> bool:
     return abs(stated - found) <= spread * found + ROUNDING
 
 
-def _compared(stated: dict[str, Any], found: dict[str, Any] | None) -> Check:
-    name, value = stated["name"], stated["value"]
+def _compared(stated: Metric, found: Metric | None) -> Check:
+    name, value = stated.name, stated.value
     if found is None:
         return Check(name, False, value, note=f"`zoo evaluate` measures no {name}")
-    job = found.get("job", "likelihood")
-    tolerance = 3 * math.sqrt(2) * found["monte_carlo_error"] + ROUNDING + KERNELS * abs(value)
-    tolerance += {"probes": LABELS, "codes": CODES * abs(value)}.get(job, 0)
-    errors = (stated["standard_error"], found["standard_error"])
-    note = f"{found['dataset']} {found['split']}, {found['count']:,} examples, seed {found['seed']}"
-    if "importance_samples" in found:
-        note += f", k = {found['importance_samples']}"
-    passed = abs(value - found["value"]) <= tolerance
-    if found["count"] != stated["count"]:
-        passed, note = False, f"stated for {stated['count']:,} examples, there are {note}"
-    elif not _close(*errors, job):
+    noise = found.monte_carlo_error or 0
+    tolerance = 3 * math.sqrt(2) * noise + ROUNDING + KERNELS * abs(value)
+    tolerance += {"probes": LABELS, "codes": CODES * abs(value)}.get(found.job or "", 0)
+    errors = (stated.standard_error, found.standard_error)
+    note = found.measured_on
+    if found.importance_samples:
+        note += f", k = {found.importance_samples}"
+    passed = abs(value - found.value) <= tolerance
+    if found.count != stated.count:
+        passed, note = False, f"stated for {stated.count:,} examples, there are {note}"
+    elif not _close(*errors, found.job):
         passed, note = False, f"standard error {errors[0]} is stated, {errors[1]} was found; {note}"
-    return Check(name, passed, value, found["value"], round(tolerance, 5), note)
+    return Check(name, passed, value, found.value, round(tolerance, 5), note)

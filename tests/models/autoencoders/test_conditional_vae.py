@@ -99,12 +99,12 @@ def test_annealing_and_refinement_are_given_the_labels(linear, monkeypatch):
 def test_evaluate_gives_each_datum_its_label(linear):
     model, x, y, log_p = linear
     batches = [{"image": x[:4], "label": y[:4]}, {"image": x[4:], "label": y[4:]}]
-    found = {m["name"]: m for m in zoo.evaluate(model, batches, samples=3)}
-    assert found["nll"]["value"] == pytest.approx(-log_p.mean().item(), abs=1e-4)
-    assert "log p(x | label)" in found["nll"]["kind"]
-    assert "log p(x | label)" in found["elbo"]["kind"]
-    fixed = {m["name"]: m for m in zoo.evaluate(model.given(0), batches, samples=3)}
-    assert fixed["nll"]["value"] > found["nll"]["value"] + 1  # the user's label, whose is wrong
+    found = {m.name: m for m in zoo.evaluate(model, batches, samples=3)}
+    assert found["nll"].value == pytest.approx(-log_p.mean().item(), abs=1e-4)
+    assert "log p(x | label)" in found["nll"].kind
+    assert "log p(x | label)" in found["elbo"].kind
+    fixed = {m.name: m for m in zoo.evaluate(model.given(0), batches, samples=3)}
+    assert fixed["nll"].value > found["nll"].value + 1  # the user's label, whose is wrong
     with pytest.raises(ValueError, match="there is no label in the data, only image"):
         zoo.evaluate(model, [{"image": x}])
 
@@ -266,16 +266,16 @@ def pixels(path):
 
 def test_every_job_measures_it(stars, monkeypatch):
     monkeypatch.setattr(gaps, "inference_gap", partial(inference_gap, distributions=20))
-    found = {m["name"]: m for m in run(stars, ["likelihood", "probes"], Protocol(5, 60))}
+    found = {m.name: m for m in run(stars, ["likelihood", "probes"], Protocol(5, 60))}
     assert {"nll", "elbo", "active_units", "linear_probe"} <= {*found}
-    gap = {m["name"]: m for m in run(stars, ["gap"], Protocol(5, 2))}
+    gap = {m.name: m for m in run(stars, ["gap"], Protocol(5, 2))}
     module = FakeImages(**DATA["init_args"])
     module.setup()
     batch = next(iter(module.test_dataloader()))
     fixed = stars.given(batch["label"][:2])
     log_p = zoo.log_likelihood(fixed, batch["image"][:2], 20_000)
-    value = gap["nll_annealed"]["value"]
-    error = gap["nll_annealed"]["monte_carlo_error"] + log_p.standard_error.mean().item()
+    value = gap["nll_annealed"].value
+    error = gap["nll_annealed"].monte_carlo_error + log_p.standard_error.mean().item()
     assert value == pytest.approx(-log_p.value.mean().item(), abs=5 * error)
 
 
@@ -362,7 +362,7 @@ def test_the_command_line_gives_a_label(stars, tmp_path, capsys):
 
 def test_comparison_keeps_its_likelihood_apart(stars, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "zoo.evaluation.comparison._per_second", lambda act, n, device: float(len(act(n)))
+        "zoo.evaluation.comparison.throughput", lambda act, n, device: float(len(act(n)))
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     stars.save_pretrained(tmp_path / "cvae-stars")

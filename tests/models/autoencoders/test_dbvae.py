@@ -95,11 +95,11 @@ def test_exhibits_are_the_rarest_and_the_commonest_codes(monkeypatch):
 
 def test_evaluate_measures_the_bound_and_the_scores():
     model, batch = small().eval(), batch_of(12)
-    found = {m["name"]: m for m in zoo.evaluate(model, [batch], samples=5)}
+    found = {m.name: m for m in zoo.evaluate(model, [batch], samples=5)}
     assert {"nll", "elbo", "accuracy", "label_precision", "recall_no_Bald"} <= {*found}
     y = batch["attributes"][:, 0] > 0
     right = ((model.classify(batch["image"])[:, 1] > 0.5) == y).float().mean().item()
-    assert found["accuracy"]["value"] == pytest.approx(right, abs=1e-4)
+    assert found["accuracy"].value == pytest.approx(right, abs=1e-4)
 
 
 def test_every_parameter_learns():

@@ -110,6 +110,6 @@ def test_every_part_of_the_flow_is_trained():
 
 def test_it_is_measured_without_a_mean_of_the_posterior():
     model, x = stirred(), images(20).double()
-    found = {m["name"]: m["value"] for m in zoo.evaluate(model, [{"image": x}], samples=10)}
+    found = {m.name: m.value for m in zoo.evaluate(model, [{"image": x}], samples=10)}
     assert found["nll"] < -found["elbo"]
     assert found["active_units"] == (model.encode(x).var(0) > 0.01).sum().item()

@@ -80,10 +80,10 @@ def test_the_pseudo_inputs_are_trained():
 def test_the_elbo_is_measured_with_this_prior():
     torch.manual_seed(0)
     model, x = small().double().eval(), images(40).double()
-    found = {m["name"]: m for m in zoo.evaluate(model, [{"image": x}], samples=200)}
+    found = {m.name: m for m in zoo.evaluate(model, [{"image": x}], samples=200)}
     with torch.no_grad():
         draws = [model.loss({"image": x})["elbo"].item() for _ in range(50)]
-    assert found["elbo"]["value"] == pytest.approx(
-        sum(draws) / 50, abs=6 * found["elbo"]["monte_carlo_error"]
+    assert found["elbo"].value == pytest.approx(
+        sum(draws) / 50, abs=6 * found["elbo"].monte_carlo_error
     )
-    assert -found["nll"]["value"] > found["elbo"]["value"]
+    assert -found["nll"].value > found["elbo"].value

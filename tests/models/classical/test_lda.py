@@ -487,17 +487,17 @@ def test_log_likelihood_agrees_with_quadrature():
 def test_evaluate_measures_documents():
     data = drawn()
     model = LDA(30, 4).fit(training_counts(data), max_epochs=10)
-    found = {m["name"]: m for m in zoo.evaluate(model, data.test_dataloader(), samples=200)}
-    assert found["nll"]["unit"] == "nats/document"
-    assert found["nll"]["value"] < -found["elbo"]["value"]
-    assert 0 < found["rate"]["value"] < found["distortion"]["value"]
+    found = {m.name: m for m in zoo.evaluate(model, data.test_dataloader(), samples=200)}
+    assert found["nll"].unit == "nats/document"
+    assert found["nll"].value < -found["elbo"].value
+    assert 0 < found["rate"].value < found["distortion"].value
     batch = next(iter(drawn(batch_size=100).test_dataloader()))  # the halves are the same in it
     observed, held_out = (dense(half, 30) for half in halves(batch, 0))
     log_prob = held_out * (model.encode(observed) @ model.topics).log()
     wanted = math.exp(-log_prob.sum() / held_out.sum())
-    assert found["perplexity"]["value"] == pytest.approx(wanted, rel=1e-5)
-    assert found["perplexity"]["count"] == 24
-    assert 0 < found["perplexity"]["standard_error"] < 0.2 * wanted
+    assert found["perplexity"].value == pytest.approx(wanted, rel=1e-5)
+    assert found["perplexity"].count == 24
+    assert 0 < found["perplexity"].standard_error < 0.2 * wanted
 
 
 def test_completion_predicts_better_than_the_corpus_alone():

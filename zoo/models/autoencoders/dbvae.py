@@ -19,7 +19,7 @@ The paper's images with y = 0 are no faces, and have no reconstruction in its lo
 the same kind as the others, so the bound is on all images.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,6 @@ from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.errors import ZooError
 from zoo.inference.resampling import resampling_weights
 from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
 from zoo.plots.grids import grid
 
 COLUMNS = 12  # images that are shown of each kind, at the most
@@ -55,15 +53,11 @@ class DBVAE(Autoencoder):
             pixels, with a dense layer behind them.
         hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
             last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         c1: Weight of the classification in the loss.
         debias: Whether training draws rare images more often; else each once an epoch.
         alpha: What smooths the histograms: the smaller, the stronger the debiasing.
         bins: Bins of each histogram, an odd number.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -85,36 +79,23 @@ class DBVAE(Autoencoder):
 
     def __init__(
         self,
+        *,
         x_shape: tuple[int, int, int] = (3, 64, 64),
         attributes: tuple[str, ...] = ("Smiling",),
         latent_dim: int = 32,
         likelihood: Likelihood = "gaussian",
         network: Network = "conv",
         hidden: tuple[int, ...] = (32, 64, 128),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         c1: float = 1.0,
         debias: bool = True,
         alpha: float = 1.0,
         bins: int = 11,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
         super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim + 1,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
+            x_shape=x_shape, likelihood=likelihood, network=network, hidden=hidden, **networks
         )
-        self.save_hyperparameters()
+        self.build_networks(latent_dim, outputs=2 * latent_dim + 1)
         check_at_least(0, c1=c1)
         check_at_least(1, bins=bins)
         if not attributes or len(set(attributes)) < len(attributes):

@@ -32,7 +32,6 @@ from zoo.checkpoints.weights import (
     write_weights,
 )
 from zoo.checks import check_batch, check_images
-from zoo.datamodules.base import DataModule
 from zoo.errors import ZooError, brief
 
 _VERBS = (
@@ -261,9 +260,9 @@ class LatentVariableModel(LightningModule, ABC):
         # from_pretrained returns eval mode, and Lightning would keep it.
         self.train()
         self.base_model = self.loaded_from or self.base_model
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, DataModule):
-            self.assets = datamodule.assets()
+        assets = getattr(getattr(self.trainer, "datamodule", None), "assets", None)
+        if assets is not None:
+            self.assets = assets()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0 and "image" in batch:

@@ -28,7 +28,7 @@ def explain(message: str, flags: Iterable[str], classes: Mapping[str, Iterable[s
         return f"the recipe has an unknown key {found[1]!r}; {_near(found[1], known)}"
     if found := re.search(r"class_path '([\w.]+)': Option '(.+?)' is not accepted", text):
         module, _, name = found[1].rpartition(".")
-        known = arguments(getattr(import_module(module), name))
+        known = [*arguments(getattr(import_module(module), name))]
         return f"{name} has no argument {found[2]!r}; {nearest(found[2], known)}"
     if found := re.search(r"class_path '([\w.]+)': Parser key \"(.+?)\": (.+)", text):
         return f"{found[1].rpartition('.')[2]}: {_wrong_value(found[2], found[3])}"

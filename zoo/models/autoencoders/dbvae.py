@@ -28,8 +28,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_images
-from zoo.datamodules.base import DataModule
-from zoo.datamodules.loader import Batches
 from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.errors import ZooError
 from zoo.inference.resampling import resampling_weights
@@ -204,7 +202,7 @@ class DBVAE(Autoencoder):
     def on_train_epoch_start(self) -> None:
         if self.debias:
             weights = self.sampling_weights()
-            loader: Batches = self.trainer.train_dataloader  # type: ignore[assignment]
+            loader: Any = self.trainer.train_dataloader
             loader.weigh(weights)
 
     @torch.no_grad()
@@ -215,12 +213,11 @@ class DBVAE(Autoencoder):
         share, and all get the same.
         """
         trainer = self.trainer
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, DataModule):
+        loader_of = getattr(getattr(trainer, "datamodule", None), "loader", None)
+        if loader_of is None:
             raise ZooError("DBVAE draws images by their codes, so it trains by a DataModule only.")
-        loader = data.loader(
-            "train", shuffle=False, rank=trainer.global_rank, world_size=trainer.world_size
-        )
+        rank, world_size = trainer.global_rank, trainer.world_size
+        loader = loader_of("train", shuffle=False, rank=rank, world_size=world_size)
         table = torch.zeros(loader.n, 1 + self.latent_shape[0], device=self.device)  # y and z
         for batch in loader:
             y = self._attributes(batch)[:, :1].to(table)

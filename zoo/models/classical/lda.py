@@ -36,6 +36,7 @@ from zoo.inference.topics import (
     blocks,
     dirichlet_divergence,
     documents_of,
+    halves,
     infer,
     proportions,
     topics_of,
@@ -255,9 +256,7 @@ class LDA(EMModel):
 
         The halves are drawn by each document's `index`, so that they are the same in every batch.
         """
-        from zoo.datamodules.text.bag_of_words import halves
-
-        observed, held_out = halves(dict(batch), seed=0)
+        observed, held_out = halves(batch, seed=0)
         return {"perplexity": (self.completion(observed, held_out), held_out["counts"].sum(1))}
 
     def start(self, batches: Iterable[Batch]) -> None:

@@ -7,8 +7,8 @@ $$-\log p_\theta(x \mid f_\phi(\tilde x)) + \lambda \, \lVert f_\phi(\tilde x) \
 where $\tilde x$ is x with a share of its pixels set to zero (Vincent et al. 2008, section 2.3,
 https://doi.org/10.1145/1390156.1390294) or, without noise, x itself.
 
-Nothing says where codes lie, so there is nothing to sample from, unless a density is fitted to the
-codes of the training data afterwards: an ex-post prior (Ghosh et al. 2020,
+Codes have no prior, so the model has no samples, unless a density is fitted to the codes of the
+training data afterwards: an ex-post prior (Ghosh et al. 2020,
 https://arxiv.org/abs/1903.12436), here a mixture of Gaussians; one is a Gaussian.
 """
 
@@ -34,17 +34,17 @@ _PRIORS = {"sample": _WITHOUT, "prior": _WITHOUT}
 
 
 class AE(Autoencoder):
-    """Autoencoder: deterministic codes, and a prior of them that is fitted after the codes.
+    """Autoencoder with deterministic codes.
 
-    The prior is fitted to the codes of the training data before each validation.
+    A prior, if there is one, is fitted to the codes of the training data before each validation.
 
     Args:
         latent_dim: Number of latent dimensions, D.
-        noise: Share of the pixels that training sets to zero in what is encoded.
-        sparsity: Weight lambda of the codes' absolute values, in nats.
-        components: Number of Gaussians in the prior of codes; 0 for none, and then no samples.
+        noise: Share of the encoder's input pixels that training sets to zero.
+        sparsity: Weight lambda of a code's L1 norm, in nats.
+        components: Number of Gaussians in the prior; 0 means no prior and no samples.
         code_prior: `gmm`, a mixture fitted by EM; or `vamp`, Gaussians about the codes of as many
-            training images, as a VampPrior has them.
+            training images.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -99,7 +99,7 @@ class AE(Autoencoder):
         return self.code(x)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The distortion of noisy images and the penalty of their codes, in nats per image."""
+        """The distortion plus the sparsity penalty, in nats per image."""
         x = self.inputs(batch)
         seen = x
         if self.noise and self.training:
@@ -114,7 +114,7 @@ class AE(Autoencoder):
         }
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """Of a model that was trained with noise: noisy images, denoised, and as they are."""
+        """Noisy, denoised and original images, if the model was trained with noise."""
         if not self.noise:
             return {}
         x: Tensor = self.inputs(batch)[:12]

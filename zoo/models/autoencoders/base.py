@@ -1,11 +1,11 @@
-r"""What families with an encoder and a decoder network for images share, all but their bounds.
+r"""What families of images with an encoder and a decoder network share.
 
 The code z is a vector of D numbers. The decoder gives the parameters of
 
 $$p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i; \sigma(f_i(z))) \quad \text{or} \quad
   p(x \mid z) = \prod_i \mathcal N(x_i; f_i(z), s^2),$$
 
-with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its code of x, its loss.
+with one learned s (sigma-VAE, Rybkin et al. 2021). A family adds p(z), the code of x and the loss.
 """
 
 import math
@@ -110,8 +110,8 @@ class Autoencoder(LatentVariableModel, ABC):
 
         Args:
             latent_dim: Number of latent dimensions, D.
-            outputs: Numbers that the encoder gives for an image.
-            inputs: Numbers that the decoder takes; by default the code itself, D.
+            outputs: Size of the encoder's output.
+            inputs: Size of the decoder's input; by default D.
         """
         check_at_least(1, latent_dim=latent_dim)
         self.latent_shape = (latent_dim,)
@@ -155,14 +155,14 @@ class Autoencoder(LatentVariableModel, ABC):
         return self.likelihood(z).mean.clamp(0, 1)
 
     def code(self, x: Tensor) -> Tensor:
-        """What the encoder gives for images (B, C, H, W), in float32 or better."""
+        """The encoder's output for images (B, C, H, W), in float32 or better."""
         check_shape("image", x, self.x_shape)
         return at_least_float32(self.encoder(x))
 
     def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
-        """A weight in the loss that comes from `start` over the first steps of a training.
+        """The weight of a loss term, which moves from `start` to `weight` over the first steps.
 
-        It rises linearly, or falls geometrically.
+        It rises linearly or falls geometrically.
         """
         if not self.training or steps == 0:
             return weight
@@ -172,7 +172,7 @@ class Autoencoder(LatentVariableModel, ABC):
         return (1 - share) * start + share * weight
 
     def terms(self, loss: Tensor, distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
-        """What `loss` returns: means over a batch, of the loss and the terms of the bound, (B,)."""
+        """The means over a batch of the loss and of the bound's terms, (B,) each."""
         return {
             "loss": loss.mean(),
             "elbo": -(distortion + rate).mean(),

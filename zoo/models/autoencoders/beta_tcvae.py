@@ -1,8 +1,8 @@
 r"""Beta-TCVAE (Chen et al. 2018, https://arxiv.org/abs/1802.04942).
 
 The mean rate of a VAE is the mutual information of code and data, plus the total correlation of the
-code's dimensions, plus their own divergences from the prior. Only the total correlation, which says
-how far the dimensions are from independent, is weighed (eq. 4):
+code's dimensions, plus their own divergences from the prior. The total correlation, which measures
+how dependent the dimensions are, is weighted (eq. 4):
 
 $$\mathcal L = \mathbb E[\log p(x \mid z)] - I_q(z; x)
   - \beta \, \mathrm{KL}\big(q(z) \,\|\, \textstyle\prod_j q(z_j)\big)
@@ -22,15 +22,16 @@ from zoo.models.autoencoders.base import Autoencoder
 
 
 class BetaTCVAE(Autoencoder):
-    """Variational autoencoder whose code has dimensions that are pushed to be independent.
+    """Variational autoencoder that penalises the total correlation of its code.
 
     Args:
         latent_dim: Number of latent dimensions, D.
         beta: Weight of the total correlation; 1 is the evidence lower bound.
-        estimator: Of log q(z): `weighted` (biased) or `stratified`.
-        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
-        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
-            geometrically, so that codes begin with what changes an image most.
+        estimator: Estimator of log q(z): `weighted` (biased) or `stratified`.
+        kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to 1.
+        rate_start: The rate's first weight. It rises linearly from below 1 (Bowman et al. 2016)
+            and falls geometrically from above 1, so that codes begin with what changes an image
+            most.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -74,7 +75,7 @@ class BetaTCVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound with its total correlation weighted, in nats per image.
+        """The negative bound with the total correlation weighted, in nats per image.
 
         Raises:
             ValueError: if the batch has a single image, of which q(z) cannot be estimated.

@@ -10,7 +10,7 @@ have each other's roles, and the prior of z may depend on the condition)
 $$\log p(x \mid y) \ge \mathbb E_{q(z \mid x, y)}[\log p(x \mid z, y)]
   - \mathrm{KL}(q(z \mid x, y) \,\|\, p(z)).$$
 
-What y says, z need not: the code holds the style, which can be given another label.
+The code z holds the style, which the label does not tell, and can be decoded with another label.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ ROWS = 12  # images whose style is transferred to other labels, at the most
 class ConditionalVAE(Autoencoder):
     """Variational autoencoder of images given their label.
 
-    It draws labels, each as likely as the others, where none is given: `sample(n)` alone needs
-    none. The verbs that take images or codes are those of `given(y)`.
+    `sample(n)` draws labels uniformly if none is fixed. The verbs that take images or codes need a
+    fixed label, `given(y)`.
 
     Args:
         labels: Names of the classes, K.
@@ -89,8 +89,8 @@ class ConditionalVAE(Autoencoder):
         """This model with its label fixed: p(x | y), q(z | x, y), p(x | z, y), on shared weights.
 
         Args:
-            y: One label, by its name or position, which then holds for all data; or positions
-                (B,), one a datum, in the data's order. Codes may be several rounds of them, (C B).
+            y: One label for all data, by name or position; or positions (B,), one a datum, in the
+                data's order, which C B codes repeat C times.
 
         Raises:
             ValueError: if there is no such label.
@@ -129,7 +129,7 @@ class ConditionalVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound on log p(x | y) in nats per image; its rate is weighted in warm-up."""
+        """The negative bound on log p(x | y) in nats per image; the rate is weighted in warm-up."""
         x, model = self.inputs(batch), self.conditioned(batch)
         q = model.posterior(x)
         distortion = -model.likelihood(q.rsample()).log_prob(x)  # (B,)

@@ -38,12 +38,12 @@ COLUMNS = 12  # images that are shown of each kind, at the most
 
 
 class DBVAE(Autoencoder):
-    """Classifier of an attribute that a VAE's codes keep from overlooking what is rare.
+    """Classifier of an attribute, whose VAE finds the images that are rare.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
-        attributes: Names of a batch's attributes. The first is learned; of the others it is
-            measured how the recall differs where they are there and where they are not.
+        attributes: Names of a batch's attributes. The first is learned; its recall is measured
+            among images with and without each of the others.
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
@@ -53,7 +53,7 @@ class DBVAE(Autoencoder):
             last the width of the dense layer (`patch`).
         c1: Weight of the classification in the loss.
         debias: Whether training draws rare images more often; else each once an epoch.
-        alpha: What smooths the histograms: the smaller, the stronger the debiasing.
+        alpha: Smoothing of the histograms; a smaller one debiases more.
         bins: Bins of each histogram, an odd number.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """

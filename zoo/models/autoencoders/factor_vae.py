@@ -11,8 +11,8 @@ density ratio is (eq. 3)
 
 $$\mathrm{KL}(q(z) \,\|\, \bar q(z)) \approx \mathbb E_{q(z)}[d(z)].$$
 
-Both learn at each step: the encoder's loss sees a discriminator that is frozen, the
-discriminator's loss codes that are.
+Both learn at each step: the encoder's loss freezes the discriminator, and the discriminator's loss
+the codes.
 """
 
 from typing import Any, ClassVar
@@ -31,15 +31,16 @@ from zoo.nn.frozen import frozen
 
 
 class FactorVAE(Autoencoder):
-    """Variational autoencoder whose code has dimensions that are pushed to be independent.
+    """Variational autoencoder whose total correlation a discriminator estimates.
 
     Args:
         latent_dim: Number of latent dimensions, D.
         gamma: Weight of the total correlation; 0 is the evidence lower bound.
         discriminator: Widths of the discriminator's hidden layers.
-        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
-        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
-            geometrically, so that codes begin with what changes an image most.
+        kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to 1.
+        rate_start: The rate's first weight. It rises linearly from below 1 (Bowman et al. 2016)
+            and falls geometrically from above 1, so that codes begin with what changes an image
+            most.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -83,7 +84,7 @@ class FactorVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound and the weighted total correlation in nats per image; of D, its own.
+        """The negative bound plus the weighted total correlation plus D's loss, in nats per image.
 
         Raises:
             ValueError: if the batch has a single image, so that nothing can be shuffled.

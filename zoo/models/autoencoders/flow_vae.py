@@ -36,7 +36,7 @@ class FlowVAE(Autoencoder):
         latent_dim: Number of latent dimensions, D.
         steps: Number of autoregressive steps, T.
         flow_hidden: Widths of the hidden layers of each step's masked network.
-        context: Numbers of h, which the encoder gives besides mu and sigma.
+        context: Size of the context h, which the encoder gives beside mu and sigma.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
@@ -87,12 +87,12 @@ class FlowVAE(Autoencoder):
         )
 
     def encode(self, x: Tensor) -> Tensor:
-        """Where the flow takes mu (the mean of q has no closed form): (B, C, H, W) to (B, D)."""
+        """The flow of mu, as the mean of q has no closed form: (B, C, H, W) to (B, D)."""
         check_images(x, self.x_shape)
         return self.posterior(x).centre
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
+        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up."""
         x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()

@@ -51,9 +51,9 @@ class HierarchicalVAE(Autoencoder):
 
     Args:
         latent_dims: Latent dimensions of each layer, the top one first.
-        grid_channels: Latents at each place of the layers that follow below, which lie on the grid
-            that the convolutions of `network=conv` end with (NVAE).
-        width: Numbers of the state that goes down the ladder, and of what the encoder gives.
+        grid_channels: Latents at each place of the lower layers, which lie on the grid of the last
+            convolution of `network=conv` (NVAE).
+        width: Size of the ladder's state and of the encoder's output.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
@@ -121,7 +121,7 @@ class HierarchicalVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up.
+        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up.
 
         Beside the rate, that of each layer, in closed form given a draw of those above.
         """

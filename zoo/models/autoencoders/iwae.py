@@ -7,9 +7,9 @@ $$\mathcal L_k = \mathbb E \Big[\log \frac 1k \sum_{i=1}^k w_i \Big] \le \log p(
   w_i = \frac{p(x \mid z_i) \, p(z_i)}{q(z_i \mid x)}.$$
 
 With $\tilde w_i = w_i / \sum_j w_j$ its gradient is (eq. 14)
-$\mathbb E [\sum_i \tilde w_i \nabla \log w_i]$, of which the encoder's part drowns in noise as k
-grows. The doubly reparameterised gradient of the encoder (DReG; Tucker et al. 2019, eq. 8) has the
-same expectation and does not:
+$\mathbb E [\sum_i \tilde w_i \nabla \log w_i]$, whose signal-to-noise ratio for the
+encoder falls as k grows. The doubly reparameterised gradient of the encoder (DReG; Tucker et al.
+2019, eq. 8) has the same expectation and less noise:
 
 $$\nabla_\phi \mathcal L_k = \mathbb E \Big[\sum_i \tilde w_i^2 \,
   \frac{\partial \log w_i}{\partial z_i} \frac{\partial z_i}{\partial \phi} \Big].$$
@@ -73,7 +73,7 @@ class IWAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative k-sample bound, in nats per image; the ELBO of the same draws beside it."""
+        """The negative k-sample bound, and the ELBO of the same draws, in nats per image."""
         x = self.inputs(batch)
         code = self.code(x)
         z = diagonal_gaussian(code).rsample((self.k,))  # (k, B, D)

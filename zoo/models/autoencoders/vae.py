@@ -30,9 +30,11 @@ class VAE(Autoencoder):
     Args:
         latent_dim: Number of latent dimensions, D.
         beta: Weight of the rate in the loss; 1 is the evidence lower bound.
-        kl_warmup_steps: Optimiser steps over which the rate's weight comes to `beta`.
-        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than `beta`
-            falls geometrically, so that codes begin with what changes an image most.
+        kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to
+            `beta`.
+        rate_start: The rate's first weight. It rises linearly from below `beta` (Bowman et al.
+            2016) and falls geometrically from above, so that codes begin with what changes an
+            image most.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -69,7 +71,7 @@ class VAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound with its rate weighted by beta, in nats per image."""
+        """The negative evidence lower bound in nats per image, whose rate beta weights."""
         x = self.inputs(batch)
         q = self.posterior(x)
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)

@@ -69,7 +69,7 @@ class VampPriorVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
+        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up."""
         x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()

@@ -26,7 +26,7 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class WAE(Autoencoder):
-    """Autoencoder whose codes as a whole are distributed as the prior.
+    """Autoencoder whose aggregate posterior matches the prior.
 
     Args:
         latent_dim: Number of latent dimensions, D.
@@ -69,7 +69,7 @@ class WAE(Autoencoder):
         return self.code(x)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The distortion and the weighted discrepancy, in nats per image.
+        """The distortion plus the weighted discrepancy, in nats per image.
 
         Raises:
             ValueError: if the batch has a single image, whose code has no other to be told from.

@@ -44,8 +44,8 @@ class HMM(EMModel):
     """Hidden Markov model of sequences of categories or of real vectors.
 
     The verbs take sequences of equal length as a tensor, (B, T) int64 or (B, T, D); or any as a
-    batch with `tokens` (B, T) or `values` (B, T, D), and `lengths` (B,). What is behind a
-    sequence's end has no influence, and in what they return it is zero.
+    batch with `tokens` (B, T) or `values` (B, T, D), and `lengths` (B,). Padding has no
+    effect, and what they return is zero there.
 
     Args:
         states: Number of states, K.
@@ -54,14 +54,14 @@ class HMM(EMModel):
         symbols: Number of categories, V (`categorical` only).
         dim: Dimension of the vectors, D (`gaussian` and `mixture` only).
         components: Gaussians of a state (`mixture` only).
-        learning: `em`; `vb`, variational Bayes, of whose distributions over tables the verbs take
-            the means; or `gradient`, Adam on the log-likelihood.
-        supervised: The states are seen, as `tags` (B, T) of the batches: learning is counting.
+        learning: `em`; `vb`, variational Bayes, with which the verbs use the mean tables; or
+            `gradient`, Adam on the log-likelihood.
+        supervised: The batches have the states as `tags` (B, T), and learning is counting.
         transition_prior: Parameter alpha of the Dirichlet prior of initial and next states; `em`
             and `gradient` add alpha - 1 to each count, and need at least 1; `vb` takes any
             positive one.
-        emission_prior: That of a state's categories, or of its weights of components.
-        stay: Share of the start's transitions that stay in a state, for states that last.
+        emission_prior: The same of a state's categories, or of its weights of components.
+        stay: Share of the initial transition probabilities that is put on staying in a state.
         scan: `sequential`, or `parallel` for few long sequences and few states: its memory grows
             with B T K^2.
         length: Steps in a sequence that `sample` draws, T.
@@ -248,8 +248,8 @@ class HMM(EMModel):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative log-likelihood in nats per sequence; of words and tags, when supervised.
 
-        Beside it the log-likelihood of what is observed, log p(x), and for a supervised model that
-        is validated the accuracy of its most probable paths.
+        The other terms are log p(x) and, of a supervised model in validation, the accuracy of the
+        most probable paths.
         """
         packed = self._read(batch)
         chain, log_emission = self._chain(), self.emission.log_p(packed.x)
@@ -320,7 +320,7 @@ class HMM(EMModel):
         }
 
     def maximization(self, statistics: Statistics) -> None:
-        """Set the tables in proportion to the counts; what was not met stays as it is."""
+        """Set the tables in proportion to the counts; a row without counts stays."""
         self.initial.update(statistics["initial"])
         self.transition.update(statistics["transition"])
         self.emission.update(statistics)
@@ -330,7 +330,7 @@ class HMM(EMModel):
         return self.initial.log_prior() + self.transition.log_prior() + self.emission.log_prior()
 
     def start(self, batches: Iterable[Batch]) -> None:
-        """Draw transitions near the uniform ones, but for `stay`, and emissions near the data's."""
+        """Draw transitions near uniform ones, but for `stay`, and emissions near the data's."""
         self.emission.start(torch.cat([self._read(batch).x for batch in batches]))
         for table, stay in ((self.initial, 0.0), (self.transition, self.stay)):
             p = 1 + torch.rand(table.logits.shape, dtype=torch.float64)

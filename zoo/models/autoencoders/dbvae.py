@@ -55,7 +55,7 @@ class DBVAE(Autoencoder):
         debias: Whether training draws rare images more often; else each once an epoch.
         alpha: Smoothing of the histograms; a smaller one debiases more.
         bins: Bins of each histogram, an odd number.
-        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
+        networks: Arguments of `Autoencoder`, such as `activation` and `lr`.
     """
 
     about: ClassVar = (

@@ -42,3 +42,13 @@ def test_a_function_has_arguments_too():
         pass
 
     assert [*arguments(load)] == ["name", "revision"]
+
+
+def test_help_has_what_the_base_says():
+    parser = ArgumentParser()
+    parser.add_class_arguments(models.VAE)
+    text = " ".join(parser.format_help().split())
+    assert "Weight of the rate in the loss" in text
+    assert "Widths of the hidden layers (`mlp`)" in text
+    assert "default: (400,)" in text
+    assert "unknown" not in text

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoo.tasks.maps import latent_map as latent_map
     from zoo.tasks.paths import interpolate as interpolate
     from zoo.tasks.paths import traverse as traverse
+    from zoo.tasks.tagging import tag as tag
     from zoo.verification.reproduce import reproduce as reproduce
     from zoo.verification.verify import verify as verify
 
@@ -53,6 +54,7 @@ _HOME = {
     "log_likelihood": "zoo.tasks.likelihood",
     "move": "zoo.tasks.directions",
     "reproduce": "zoo.verification.reproduce",
+    "tag": "zoo.tasks.tagging",
     "traverse": "zoo.tasks.paths",
     "verify": "zoo.verification.verify",
     "ZooError": "zoo.errors",

@@ -22,7 +22,6 @@ from zoo.checkpoints.catalog import locate
 from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
-from zoo.datamodules.base import DataModule
 from zoo.errors import ZooError
 
 _VERBS = (
@@ -248,9 +247,9 @@ class LatentVariableModel(LightningModule, ABC):
         # from_pretrained returns eval mode, and Lightning would keep it.
         self.train()
         self.base_model = self.loaded_from or self.base_model
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, DataModule):
-            self.assets = datamodule.assets()
+        assets = getattr(getattr(self.trainer, "datamodule", None), "assets", None)
+        if assets is not None:
+            self.assets = assets()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0 and "image" in batch:

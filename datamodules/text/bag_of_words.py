@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,8 +24,6 @@ from zoo.datamodules.text.ragged import RaggedDataModule, check_fractions, split
 
 Source = Literal["lda-c", "texts", "20newsgroups"]
 NAMES: dict[Source, str] = {"lda-c": "ap", "20newsgroups": "20newsgroups"}
-# Stream of the generators that draw a document's halves.
-HALVES = 900_010
 
 
 class BagOfWords(RaggedDataModule):
@@ -185,31 +182,6 @@ def dense(batch: dict[str, Tensor], n_terms: int) -> Tensor:
     """
     counts = batch["counts"]
     return counts.new_zeros(len(counts), n_terms).scatter_add_(1, batch["tokens"], counts)
-
-
-def halves(batch: dict[str, Tensor], seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split each document's words at random into an observed half and one to be predicted.
-
-    This is document completion: Wallach, Murray, Salakhutdinov and Mimno, "Evaluation Methods for
-    Topic Models" (2009), section 5. Of n words, n // 2 drawn without replacement are observed. A
-    document's halves depend on the seed and its `index` alone, not on the batch that it is in.
-
-    Args:
-        batch: A batch with `counts` (B, T) and `index` (B,).
-        seed: Seed of the draws.
-
-    Returns:
-        The batch with the counts of the first half, and with those of the second; they add up to
-        the document, and a term that a half lacks has count 0 there.
-    """
-    observed = torch.zeros_like(batch["counts"])
-    for row, index, counts in zip(
-        observed, batch["index"].tolist(), batch["counts"].cpu().numpy(), strict=True
-    ):
-        rng = np.random.default_rng([seed, HALVES, index])
-        drawn = rng.multivariate_hypergeometric(counts, counts.sum() // 2)
-        row.copy_(torch.from_numpy(drawn))
-    return {**batch, "counts": observed}, {**batch, "counts": batch["counts"] - observed}
 
 
 def prune(corpus: Corpus, train: Tensor, min_df: int, max_df: float) -> Corpus:

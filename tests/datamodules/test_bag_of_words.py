@@ -12,10 +12,10 @@ from sklearn.datasets import fetch_20newsgroups
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
 from sklearn.utils import Bunch
 
-from zoo.datamodules import BagOfWords, FakeBagOfWords
+from zoo.datamodules import BagOfWords
 from zoo.datamodules.files.places import DataError
 from zoo.datamodules.text import corpora
-from zoo.datamodules.text.bag_of_words import dense, halves
+from zoo.datamodules.text.bag_of_words import dense
 
 VOCABULARY = ["apple", "bird", "cat", "dog", "new york", "élan"]
 DOCUMENTS = [
@@ -348,46 +348,6 @@ def test_newsgroups_that_cannot_be_had_are_a_sentence(tmp_path, monkeypatch, cap
     with pytest.raises(DataError, match=r"20news-bydate_py3.pkz is damaged .*delete it"):
         load(tmp_path, source="20newsgroups")
     assert capsys.readouterr().out == ""
-
-
-# --- halves --------------------------------------------------------------------------------------
-
-
-def test_halves_add_up_and_do_not_depend_on_the_batch():
-    def observed(batch_size, seed=0):
-        data = FakeBagOfWords(n=40, batch_size=batch_size)
-        data.setup()
-        found = {}
-        for batch in data.test_dataloader():
-            a, b = halves(batch, seed)
-            assert torch.equal(a["counts"] + b["counts"], batch["counts"])
-            assert (a["counts"] >= 0).all()
-            assert (b["counts"] >= 0).all()
-            assert torch.equal(a["counts"].sum(1), batch["counts"].sum(1) // 2)
-            for key in ("tokens", "lengths", "index", "mask"):
-                assert torch.equal(a[key], batch[key])
-            rows = dense(a, 100).tolist()
-            found |= dict(zip(batch["index"].tolist(), rows, strict=True))
-        return found
-
-    assert observed(3) == observed(10) == observed(3)
-    assert observed(3) != observed(3, seed=1)
-
-
-def test_halves_are_drawn_without_replacement():
-    counts = torch.tensor([[6, 3, 1, 0]])
-    batch = {"counts": counts}
-    n = 4000
-    drawn = torch.cat(
-        [halves(batch | {"index": torch.tensor([i])}, 0)[0]["counts"] for i in range(n)]
-    )
-    assert (drawn.sum(1) == 5).all()
-    p = counts[0].double() / 10
-    mean, variance = 5 * p, 5 * p * (1 - p) * (10 - 5) / (10 - 1)
-    z = (drawn.double().mean(0) - mean)[:3] / (variance[:3] / n).sqrt()
-    assert z.abs().max() < 4
-    # the variance of a hypergeometric count: its estimate from n draws is off by about sqrt(2 / n)
-    assert torch.allclose(drawn.double().var(0), variance, rtol=5 * (2 / n) ** 0.5)
 
 
 # --- the real corpus -----------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from scipy.special import digamma as psi
 from scipy.special import gammaln
 from torch.distributions import Dirichlet, kl_divergence
 
+from zoo.datamodules import FakeBagOfWords
+from zoo.datamodules.text.bag_of_words import dense
 from zoo.inference import topics as module
 from zoo.inference.topics import (
     Block,
@@ -20,6 +22,7 @@ from zoo.inference.topics import (
     digamma,
     dirichlet_divergence,
     documents_of,
+    halves,
     infer,
     topics_of,
 )
@@ -297,3 +300,43 @@ def test_divergence_is_that_of_torch():
     expected = kl_divergence(Dirichlet(q), Dirichlet(p.expand(4, 6)))
     torch.testing.assert_close(dirichlet_divergence(q, p), expected)
     assert float(dirichlet_divergence(p[None], p)) == pytest.approx(0, abs=1e-12)
+
+
+# --- halves --------------------------------------------------------------------------------------
+
+
+def test_halves_add_up_and_do_not_depend_on_the_batch():
+    def observed(batch_size, seed=0):
+        data = FakeBagOfWords(n=40, batch_size=batch_size)
+        data.setup()
+        found = {}
+        for batch in data.test_dataloader():
+            a, b = halves(batch, seed)
+            assert torch.equal(a["counts"] + b["counts"], batch["counts"])
+            assert (a["counts"] >= 0).all()
+            assert (b["counts"] >= 0).all()
+            assert torch.equal(a["counts"].sum(1), batch["counts"].sum(1) // 2)
+            for key in ("tokens", "lengths", "index", "mask"):
+                assert torch.equal(a[key], batch[key])
+            rows = dense(a, 100).tolist()
+            found |= dict(zip(batch["index"].tolist(), rows, strict=True))
+        return found
+
+    assert observed(3) == observed(10) == observed(3)
+    assert observed(3) != observed(3, seed=1)
+
+
+def test_halves_are_drawn_without_replacement():
+    counts = torch.tensor([[6, 3, 1, 0]])
+    batch = {"counts": counts}
+    n = 4000
+    drawn = torch.cat(
+        [halves(batch | {"index": torch.tensor([i])}, 0)[0]["counts"] for i in range(n)]
+    )
+    assert (drawn.sum(1) == 5).all()
+    p = counts[0].double() / 10
+    mean, variance = 5 * p, 5 * p * (1 - p) * (10 - 5) / (10 - 1)
+    z = (drawn.double().mean(0) - mean)[:3] / (variance[:3] / n).sqrt()
+    assert z.abs().max() < 4
+    # the variance of a hypergeometric count: its estimate from n draws is off by about sqrt(2 / n)
+    assert torch.allclose(drawn.double().var(0), variance, rtol=5 * (2 / n) ** 0.5)

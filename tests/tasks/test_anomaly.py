@@ -16,7 +16,7 @@ from zoo.models import GMM, HMM, PPCA, VAE
 
 
 def small_vae():
-    return VAE((1, 4, 4), latent_dim=3, hidden=(16,), likelihood="gaussian").eval()
+    return VAE(x_shape=(1, 4, 4), latent_dim=3, hidden=(16,), likelihood="gaussian").eval()
 
 
 def standard_gaussian(dim):

@@ -1,11 +1,40 @@
-"""Constructor arguments from JSON, checked before the constructor is called."""
+"""Constructor arguments: which there are, and their check before the constructor is called."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from inspect import Parameter, signature
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from zoo.errors import ZooError, brief, nearest, shown
+
+
+def arguments(call: Callable[..., Any]) -> dict[str, Parameter]:
+    """The arguments of a class or function by name, those that a class passes to its base too.
+
+    A constructor passes on what it takes as `**keywords`.
+    """
+    found: dict[str, Parameter] = {}
+    classes = call.__mro__ if isinstance(call, type) else ()
+    makers = [vars(cls)["__init__"] for cls in classes if "__init__" in vars(cls)] or [call]
+    for maker in makers:
+        parameters = dict(signature(maker).parameters)
+        found = parameters | found
+        if Parameter.VAR_KEYWORD not in {p.kind for p in parameters.values()}:
+            break
+    starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return {name: p for name, p in found.items() if p.kind not in starred and name != "self"}
+
+
+def refuse_unknown(cls: type[Any], keywords: Mapping[str, object]) -> None:
+    """Raise TypeError that names the first of the keywords, and the nearest argument of the class.
+
+    Args:
+        cls: The class whose constructor was called.
+        keywords: What no constructor took.
+    """
+    for name in keywords:
+        raise TypeError(f"{cls.__name__} has no argument {name!r}; {nearest(name, arguments(cls))}")
 
 
 def checked_arguments(
@@ -22,15 +51,12 @@ def checked_arguments(
     Raises:
         ZooError: naming the argument that is unknown, missing or of the wrong type.
     """
-    from inspect import signature
-
     from jsonargparse import ArgumentParser
 
-    known = signature(cls).parameters
-    hints = get_type_hints(cls.__init__)
+    known = arguments(cls)
     given = {**stored, **overrides}
-    for where, arguments in ((f"{place}: init_args", stored), (cls.__name__, overrides)):
-        for name in arguments:
+    for where, names in ((f"{place}: init_args", stored), (cls.__name__, overrides)):
+        for name in names:
             if name not in known:
                 raise ZooError(f"{where} has no argument {shown(name)}; {nearest(name, known)}")
     for name, parameter in known.items():
@@ -38,11 +64,12 @@ def checked_arguments(
             raise ZooError(f"{place}: init_args lacks {name!r}, which {cls.__name__} needs.")
     parser = ArgumentParser(exit_on_error=False)
     for name in given:
-        parser.add_argument(f"--{name}", type=hints[name])
+        parser.add_argument(f"--{name}", type=known[name].annotation)
     for name, value in given.items():
+        wanted = known[name].annotation
         try:
-            if value is None and NoneType not in get_args(hints[name]):  # the parser lets it pass
-                raise ValueError(f"{hints[name]} is wanted")
+            if value is None and NoneType not in get_args(wanted):  # the parser lets it pass
+                raise ValueError(f"{wanted} is wanted")
             parsed = parser.parse_object({name: value}, defaults=False)[name]
             if _plain(parsed) != _plain(value):  # the parser takes "2" for 2, the class does not
                 raise ValueError(f"{shown(parsed)} is wanted")

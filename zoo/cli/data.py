@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from zoo import datamodules
+from zoo.checkpoints.arguments import arguments
 from zoo.checkpoints.files import write_atomically
 from zoo.datamodules.base import DataModule
 from zoo.datamodules.files.places import Inventory
@@ -116,12 +116,12 @@ def _built(name: str, module: type[DataModule], values: Mapping[str, str]) -> Da
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parameters = signature(module).parameters
+    known = arguments(module)
     for key in values:
-        if key not in parameters:
-            raise ZooError(f"{name} has no argument {key!r}; {nearest(key, parameters)}")
-    for key, parameter in parameters.items():
-        if parameter.default is Parameter.empty and key not in values:
+        if key not in known:
+            raise ZooError(f"{name} has no argument {key!r}; {nearest(key, known)}")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in values:
             raise ZooError(f"{name} needs its argument {key}; add --set {key}=VALUE.")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(module)

@@ -20,15 +20,19 @@ accelerating the convergence of any EM algorithm", scheme SqS3), which about hal
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from zoo.batches import Batch
 
 WIDTH = 32  # terms in a row: short enough to waste little on padding, long enough to be fast
 BLOCK = {"cpu": 1 << 21, "cuda": 1 << 26}  # numbers that the documents of one block take at most
 DENSE = 0.75  # share of documents that are not done above which it is not worth to copy them
 LEAP = 16.0  # longest extrapolation, in iterations
 PAIRS = 2  # of iterations between two looks at which documents are done
+HALVES = 900_010  # stream of the generators that draw a document's halves
 SERIES = 1 << 12, 1 << 16  # numbers from which on the series is faster, and that it does at a time
 
 
@@ -327,3 +331,28 @@ def dirichlet_divergence(q: Tensor, p: Tensor) -> Tensor:
     log_normaliser_p = torch.lgamma(p).sum(-1) - torch.lgamma(p.sum(-1))
     log_normaliser_q = torch.lgamma(q).sum(-1) - torch.lgamma(q.sum(-1))
     return ((q - p) * mean_log).sum(-1) + log_normaliser_p - log_normaliser_q
+
+
+def halves(batch: Batch, seed: int) -> tuple[Batch, Batch]:
+    """Split each document's words at random into an observed half and one to be predicted.
+
+    This is document completion: Wallach, Murray, Salakhutdinov and Mimno, "Evaluation Methods for
+    Topic Models" (2009), section 5. Of n words, n // 2 drawn without replacement are observed. A
+    document's halves depend on the seed and its `index` alone, not on the batch that it is in.
+
+    Args:
+        batch: A batch with `counts` (B, T) and `index` (B,).
+        seed: Seed of the draws.
+
+    Returns:
+        The batch with the counts of the first half, and with those of the second; they add up to
+        the document, and a term that a half lacks has count 0 there.
+    """
+    observed = torch.zeros_like(batch["counts"])
+    for row, index, counts in zip(
+        observed, batch["index"].tolist(), batch["counts"].cpu().numpy(), strict=True
+    ):
+        rng = np.random.default_rng([seed, HALVES, index])
+        drawn = rng.multivariate_hypergeometric(counts, counts.sum() // 2)
+        row.copy_(torch.from_numpy(drawn))
+    return {**batch, "counts": observed}, {**batch, "counts": batch["counts"] - observed}

@@ -4,8 +4,8 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from inspect import Parameter, signature
 
+from zoo.checkpoints.arguments import arguments
 from zoo.errors import nearest
 
 
@@ -27,8 +27,9 @@ def explain(message: str, flags: Iterable[str], classes: Mapping[str, Iterable[s
         known = [flag.removeprefix("--") for flag in flags]
         return f"the recipe has an unknown key {found[1]!r}; {_near(found[1], known)}"
     if found := re.search(r"class_path '([\w.]+)': Option '(.+?)' is not accepted", text):
-        name = found[1].rpartition(".")[2]
-        return f"{name} has no argument {found[2]!r}; {nearest(found[2], _arguments(found[1]))}"
+        module, _, name = found[1].rpartition(".")
+        known = [*arguments(getattr(import_module(module), name))]
+        return f"{name} has no argument {found[2]!r}; {nearest(found[2], known)}"
     if found := re.search(r"class_path '([\w.]+)': Parser key \"(.+?)\": (.+)", text):
         return f"{found[1].rpartition('.')[2]}: {_wrong_value(found[2], found[3])}"
     if found := re.search(r"class_path '([\w.]+)': .*arguments are required: (.+?)(?: - |$)", text):
@@ -49,14 +50,6 @@ def explain(message: str, flags: Iterable[str], classes: Mapping[str, Iterable[s
 def _near(name: str, known: Iterable[str]) -> str:
     offer = nearest(name, known)
     return offer if offer.startswith("did") else "`zoo fit RECIPE --help` lists what there is."
-
-
-def _arguments(class_path: str) -> list[str]:
-    """Names of the arguments of a class or function that jsonargparse has imported already."""
-    module, _, name = class_path.rpartition(".")
-    parameters = signature(getattr(import_module(module), name)).parameters.values()
-    starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.kind not in starred]
 
 
 def _wrong_value(key: str, text: str) -> str:

@@ -624,17 +624,17 @@ def test_words_are_tagged():
     model = HMM(3, symbols=20, supervised=True).fit(whole(data), max_epochs=1)
     sentences = [["w3", "Anywhere"], ["w7"]]
     with pytest.raises(ValueError, match="no vocabulary"):
-        model.tag(sentences)
+        zoo.tag(model, sentences)
     model.assets = {"vocabulary.json": json.dumps(vocabulary)}
     path = model.encode(model.as_batch([[3, 0], [7]]))
-    assert model.tag(sentences) == [[f"s{k}" for k in path[0]], [f"s{path[1, 0]}"]]
+    assert zoo.tag(model, sentences) == [[f"s{k}" for k in path[0]], [f"s{path[1, 0]}"]]
     with pytest.raises(ValueError, match="sequence 1 of tokens is empty"):
-        model.tag([["w3"], []])
+        zoo.tag(model, [["w3"], []])
     lines = model.texts(3)
     assert len(lines) == 3
     assert {word for line in lines for word in line.split()} <= {*vocabulary["vocabulary"]}
     model.supervised = False
-    assert model.tag(sentences) == [[str(k) for k in path[0].tolist()], [str(int(path[1, 0]))]]
+    assert zoo.tag(model, sentences) == [[str(k) for k in path[0].tolist()], [str(int(path[1, 0]))]]
 
 
 def test_what_has_no_words_is_shown_in_numbers():
@@ -672,7 +672,7 @@ def test_the_recipe_tags_english():
     model.assets = {
         "vocabulary.json": json.dumps({"vocabulary": data.vocabulary, "tags": data.tags})
     }
-    assert model.tag([["The", "dog", "barked", "."]]) == [["DET", "NOUN", "VERB", "PUNCT"]]
+    assert zoo.tag(model, [["The", "dog", "barked", "."]]) == [["DET", "NOUN", "VERB", "PUNCT"]]
 
 
 def test_many_to_one():

@@ -15,7 +15,8 @@ from torch.distributions import Dirichlet, kl_divergence
 
 import zoo
 from zoo.datamodules import FakeBagOfWords
-from zoo.datamodules.text.bag_of_words import dense, halves
+from zoo.datamodules.text.bag_of_words import dense
+from zoo.inference.topics import halves
 from zoo.metrics import perplexity
 from zoo.models import LDA
 from zoo.models.classical.lda import DOCUMENTS

@@ -68,6 +68,10 @@ class Layout(NamedTuple):
         padded[self.order[self.rank], self.step] = rows
         return padded
 
+    def steps(self, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Views of rows (N, ...) by their step, T of (B_t, ...), for each of the tensors."""
+        return (torch.split(x, self.sizes) for x in rows)
+
     def total(self, values: Tensor) -> Tensor:
         """Sums of the rows' values (..., N) over each sequence, (..., B) in float64."""
         sums = values.new_zeros(*values.shape[:-1], len(self.order), dtype=torch.float64)

@@ -18,7 +18,7 @@ from zoo.inference.chains.scan import Elements, associative_scan
 
 
 def forward(pi: Tensor, A: Tensor, b: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Alpha (N, K) and c (N, 1), as `zoo.inference.hmm` defines them, of pi (K,) and A (K, K)."""
+    """Alpha (N, K) and c (N, 1), as `recursions` defines them, of pi (K,) and A (K, K)."""
     first = b[: len(layout.order)] * pi  # (B, K)
     one = torch.eye(len(A), dtype=A.dtype, device=A.device)
     elements = _elements(A * b[:, None], one, layout)

@@ -236,9 +236,8 @@ def _doubtful(beta: Tensor, c: Tensor, layout: Layout) -> Tensor | None:
 def _forward(pi: Tensor, A: Tensor, b: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Alpha (N, K) and c (N, 1), step by step."""
     alpha, c = torch.empty_like(b), b.new_empty(len(b), 1)
-    sizes = layout.sizes
-    alphas, bs, cs = torch.split(alpha, sizes), torch.split(b, sizes), torch.split(c, sizes)
-    for t, size in enumerate(sizes):
+    alphas, bs, cs = layout.steps(alpha, b, c)
+    for t, size in enumerate(layout.sizes):
         if t == 0:
             torch.mul(pi, bs[0], out=alphas[0])
         else:
@@ -250,12 +249,8 @@ def _forward(pi: Tensor, A: Tensor, b: Tensor, layout: Layout) -> tuple[Tensor, 
 
 def _backward(A: Tensor, w: Tensor, alpha: Tensor, layout: Layout) -> Tensor:
     """Beta (N, K), step by step; w, which is b / c, becomes b beta / c but for the first steps."""
-    beta = torch.ones_like(w)
-    betas, ws, transposed = (
-        torch.split(beta, layout.sizes),
-        torch.split(w, layout.sizes),
-        A.T.contiguous(),
-    )
+    beta, transposed = torch.ones_like(w), A.T.contiguous()
+    betas, ws = layout.steps(beta, w)
     for t in range(len(ws) - 1, 0, -1):
         ws[t].mul_(betas[t])
         torch.mm(ws[t], transposed, out=betas[t - 1][: len(ws[t])])
@@ -277,13 +272,8 @@ def _in_logs(chain: Chain, log_b: Tensor) -> tuple[Chain, Tensor]:
 def _log_forward(chain: Chain, log_b: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """The logarithms of alpha (N, K) and of c (N,)."""
     log_alpha, log_c = torch.empty_like(log_b), log_b.new_empty(len(log_b))
-    sizes = layout.sizes
-    alphas, bs, cs = (
-        torch.split(log_alpha, sizes),
-        torch.split(log_b, sizes),
-        torch.split(log_c, sizes),
-    )
-    for t, size in enumerate(sizes):
+    alphas, bs, cs = layout.steps(log_alpha, log_b, log_c)
+    for t, size in enumerate(layout.sizes):
         if t == 0:
             a = chain.log_initial + bs[0]
         else:
@@ -306,11 +296,7 @@ def _log_smooth(
     sizes = layout.sizes
     log_w = log_b - finite(log_c)[:, None]
     log_beta = torch.zeros_like(log_b)
-    alphas, betas, ws = (
-        torch.split(log_alpha, sizes),
-        torch.split(log_beta, sizes),
-        torch.split(log_w, sizes),
-    )
+    alphas, betas, ws = layout.steps(log_alpha, log_beta, log_w)
     transitions = torch.zeros_like(chain.log_transition)
     for t in range(len(sizes) - 1, 0, -1):
         paths = chain.log_transition + (ws[t] + betas[t])[:, None]  # (B_t, K, K)

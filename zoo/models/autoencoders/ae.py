@@ -7,13 +7,13 @@ $$-\log p_\theta(x \mid f_\phi(\tilde x)) + \lambda \, \lVert f_\phi(\tilde x) \
 where $\tilde x$ is x with a share of its pixels set to zero (Vincent et al. 2008, section 2.3,
 https://doi.org/10.1145/1390156.1390294) or, without noise, x itself.
 
-Nothing says where codes lie, so there is nothing to sample from, unless a density is fitted to the
-codes of the training data afterwards: an ex-post prior (Ghosh et al. 2020,
+Codes have no prior, so the model has no samples, unless a density is fitted to the codes of the
+training data afterwards: an ex-post prior (Ghosh et al. 2020,
 https://arxiv.org/abs/1903.12436), here a mixture of Gaussians; one is a Gaussian.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,11 +21,9 @@ from torch.distributions import Distribution
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_choice, check_images
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.models.autoencoders.base import Autoencoder
 from zoo.models.autoencoders.code_prior import CodePrior, Kind
-from zoo.nn.mlp import Activation
 from zoo.nn.noise import masked
-from zoo.optim import Schedule
 from zoo.plots.grids import grid
 
 _WITHOUT = (
@@ -36,29 +34,18 @@ _PRIORS = {"sample": _WITHOUT, "prior": _WITHOUT}
 
 
 class AE(Autoencoder):
-    """Autoencoder: deterministic codes, and a prior of them that is fitted after the codes.
+    """Autoencoder with deterministic codes.
 
-    The prior is fitted to the codes of the training data before each validation.
+    A prior, if there is one, is fitted to the codes of the training data before each validation.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
-        noise: Share of the pixels that training sets to zero in what is encoded.
-        sparsity: Weight lambda of the codes' absolute values, in nats.
-        components: Number of Gaussians in the prior of codes; 0 for none, and then no samples.
+        noise: Share of the encoder's input pixels that training sets to zero.
+        sparsity: Weight lambda of a code's L1 norm, in nats.
+        components: Number of Gaussians in the prior; 0 means no prior and no samples.
         code_prior: `gmm`, a mixture fitted by EM; or `vamp`, Gaussians about the codes of as many
-            training images, as a VampPrior has them.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+            training images.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -79,35 +66,16 @@ class AE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         noise: float = 0.0,
         sparsity: float = 0.0,
         components: int = 0,
         code_prior: Kind = "gmm",
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=latent_dim)
         check_at_least(0, sparsity=sparsity, components=components)
         check_choice(Kind, code_prior=code_prior)
         if not 0 <= noise < 1:
@@ -131,7 +99,7 @@ class AE(Autoencoder):
         return self.code(x)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The distortion of noisy images and the penalty of their codes, in nats per image."""
+        """The distortion plus the sparsity penalty, in nats per image."""
         x = self.inputs(batch)
         seen = x
         if self.noise and self.training:
@@ -146,7 +114,7 @@ class AE(Autoencoder):
         }
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """Of a model that was trained with noise: noisy images, denoised, and as they are."""
+        """Noisy, denoised and original images, if the model was trained with noise."""
         if not self.noise:
             return {}
         x: Tensor = self.inputs(batch)[:12]

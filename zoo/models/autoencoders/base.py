@@ -1,11 +1,11 @@
-r"""What families with an encoder and a decoder network for images share, all but their bounds.
+r"""What families of images with an encoder and a decoder network share.
 
 The code z is a vector of D numbers. The decoder gives the parameters of
 
 $$p(x \mid z) = \prod_i \mathrm{Bernoulli}(x_i; \sigma(f_i(z))) \quad \text{or} \quad
   p(x \mid z) = \prod_i \mathcal N(x_i; f_i(z), s^2),$$
 
-with one learned s (sigma-VAE, Rybkin et al. 2021). A family gives p(z), its code of x, its loss.
+with one learned s (sigma-VAE, Rybkin et al. 2021). A family adds p(z), the code of x and the loss.
 """
 
 import math
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from zoo.base import LatentVariableModel
+from zoo.checkpoints.arguments import refuse_unknown
 from zoo.checks import check_at_least, check_choice, check_image_shape, check_shape
 from zoo.distributions.factorised import at_least_float32, image_likelihood
 from zoo.nn import ConvDecoder, ConvEncoder, mlp
@@ -33,11 +34,13 @@ PATCH = 4  # side of the squares of pixels that `patch` takes
 class Autoencoder(LatentVariableModel, ABC):
     """A model of images with an encoder and a decoder network.
 
+    A family's constructor takes the arguments below as `**networks`, passes them on, and then
+    calls `build_networks`.
+
     Args:
         x_shape: Shape of an image, (C, H, W).
-        latent_dim: Number of latent dimensions, D.
-        outputs: Numbers that the encoder gives for an image.
-        likelihood: p(x | z): `bernoulli`, or `gaussian` with one learned standard deviation.
+        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
+            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
         network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
             pixels, with a dense layer behind them.
         hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
@@ -47,7 +50,7 @@ class Autoencoder(LatentVariableModel, ABC):
         lr: Peak learning rate of Adam.
         lr_schedule: `constant`, or `cosine` to zero at the end of the run.
         lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
-        decoder_inputs: Numbers that the decoder takes; by default the code itself, D.
+        unknown: Misspelt arguments, which are refused.
     """
 
     tags: ClassVar[tuple[str, ...]] = (
@@ -68,24 +71,23 @@ class Autoencoder(LatentVariableModel, ABC):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int],
-        latent_dim: int,
-        outputs: int,
-        likelihood: Likelihood,
-        network: Network,
-        hidden: tuple[int, ...],
-        activation: Activation,
-        residual_blocks: int,
-        lr: float,
-        lr_schedule: Schedule,
-        lr_warmup_steps: int,
-        decoder_inputs: int | None = None,
+        *,
+        x_shape: tuple[int, int, int] = (1, 28, 28),
+        likelihood: Likelihood = "bernoulli",
+        network: Network = "mlp",
+        hidden: tuple[int, ...] = (400,),
+        activation: Activation = "relu",
+        residual_blocks: int = 0,
+        lr: float = 1e-3,
+        lr_schedule: Schedule = "constant",
+        lr_warmup_steps: int = 0,
+        **unknown: object,
     ) -> None:
+        refuse_unknown(type(self), unknown)
         super().__init__()
+        self.save_hyperparameters()  # the family's too
         check_image_shape(x_shape)
-        check_at_least(
-            1, latent_dim=latent_dim, **{f"hidden[{i}]": w for i, w in enumerate(hidden)}
-        )
+        check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
         check_at_least(0, residual_blocks=residual_blocks, lr=lr, lr_warmup_steps=lr_warmup_steps)
         check_choice(Likelihood, likelihood=likelihood)
         check_choice(Network, network=network)
@@ -97,32 +99,40 @@ class Autoencoder(LatentVariableModel, ABC):
                 "channels of a stage, and last that of the dense layer."
             )
         self.x_shape = tuple(x_shape)
-        self.latent_shape = (latent_dim,)
+        self.network, self.hidden = network, tuple(hidden)
+        self.activation, self.residual_blocks = activation, residual_blocks
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
-        inputs = latent_dim if decoder_inputs is None else decoder_inputs
-        if network == "mlp":
-            pixels = x_shape[0] * x_shape[1] * x_shape[2]
-            self.encoder: nn.Module = nn.Sequential(
-                nn.Flatten(), mlp(pixels, hidden, outputs, activation, residual_blocks)
-            )
-            self.decoder: nn.Module = nn.Sequential(
-                mlp(inputs, hidden[::-1], pixels, activation, residual_blocks),
-                nn.Unflatten(-1, self.x_shape),
-            )
-        else:
-            patch, channels, dense = 0, hidden, hidden[:0]
-            if network == "patch":
-                patch, channels, dense = PATCH, hidden[:-1], hidden[-1:]
-            self.encoder = ConvEncoder(
-                x_shape, channels, outputs, activation, residual_blocks, patch, dense
-            )
-            self.decoder = ConvDecoder(
-                inputs, channels, x_shape, activation, residual_blocks, patch, dense
-            )
         # The scale of a Gaussian p(x | z); a Bernoulli has none.
         self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
+
+    def build_networks(self, latent_dim: int, outputs: int, inputs: int | None = None) -> None:
+        """Make the encoder and the decoder.
+
+        Args:
+            latent_dim: Number of latent dimensions, D.
+            outputs: Size of the encoder's output.
+            inputs: Size of the decoder's input; by default D.
+        """
+        check_at_least(1, latent_dim=latent_dim)
+        self.latent_shape = (latent_dim,)
         self.origin: Tensor  # of the codes
         self.register_buffer("origin", torch.zeros(latent_dim), persistent=False)
+        inputs = latent_dim if inputs is None else inputs
+        hidden, layers = self.hidden, (self.activation, self.residual_blocks)
+        if self.network == "mlp":
+            pixels = math.prod(self.x_shape)
+            self.encoder: nn.Module = nn.Sequential(
+                nn.Flatten(), mlp(pixels, hidden, outputs, *layers)
+            )
+            self.decoder: nn.Module = nn.Sequential(
+                mlp(inputs, hidden[::-1], pixels, *layers), nn.Unflatten(-1, self.x_shape)
+            )
+            return
+        patch, dense = 0, hidden[:0]
+        if self.network == "patch":
+            patch, hidden, dense = PATCH, hidden[:-1], hidden[-1:]
+        self.encoder = ConvEncoder(self.x_shape, hidden, outputs, *layers, patch, dense)
+        self.decoder = ConvDecoder(inputs, hidden, self.x_shape, *layers, patch, dense)
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
@@ -145,14 +155,14 @@ class Autoencoder(LatentVariableModel, ABC):
         return self.likelihood(z).mean.clamp(0, 1)
 
     def code(self, x: Tensor) -> Tensor:
-        """What the encoder gives for images (B, C, H, W), in float32 or better."""
+        """The encoder's output for images (B, C, H, W), in float32 or better."""
         check_shape("image", x, self.x_shape)
         return at_least_float32(self.encoder(x))
 
     def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
-        """A weight in the loss that comes from `start` over the first steps of a training.
+        """The weight of a loss term, which moves from `start` to `weight` over the first steps.
 
-        It rises linearly, or falls geometrically.
+        It rises linearly or falls geometrically.
         """
         if not self.training or steps == 0:
             return weight
@@ -162,7 +172,7 @@ class Autoencoder(LatentVariableModel, ABC):
         return (1 - share) * start + share * weight
 
     def terms(self, loss: Tensor, distortion: Tensor, rate: Tensor) -> dict[str, Tensor]:
-        """What `loss` returns: means over a batch, of the loss and the terms of the bound, (B,)."""
+        """The means over a batch of the loss and of the bound's terms, (B,) each."""
         return {
             "loss": loss.mean(),
             "elbo": -(distortion + rate).mean(),

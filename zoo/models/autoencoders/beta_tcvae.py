@@ -1,15 +1,15 @@
 r"""Beta-TCVAE (Chen et al. 2018, https://arxiv.org/abs/1802.04942).
 
 The mean rate of a VAE is the mutual information of code and data, plus the total correlation of the
-code's dimensions, plus their own divergences from the prior. Only the total correlation, which says
-how far the dimensions are from independent, is weighed (eq. 4):
+code's dimensions, plus their own divergences from the prior. The total correlation, which measures
+how dependent the dimensions are, is weighted (eq. 4):
 
 $$\mathcal L = \mathbb E[\log p(x \mid z)] - I_q(z; x)
   - \beta \, \mathrm{KL}\big(q(z) \,\|\, \textstyle\prod_j q(z_j)\big)
   - \sum_j \mathrm{KL}(q(z_j) \,\|\, p(z_j)).$$
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
@@ -18,33 +18,21 @@ from zoo.batches import Batch, examples
 from zoo.checks import check_at_least, check_choice, check_images
 from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.inference.total_correlation import Estimator, log_weights, rate_terms
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
+from zoo.models.autoencoders.base import Autoencoder
 
 
 class BetaTCVAE(Autoencoder):
-    """Variational autoencoder whose code has dimensions that are pushed to be independent.
+    """Variational autoencoder that penalises the total correlation of its code.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         beta: Weight of the total correlation; 1 is the evidence lower bound.
-        estimator: Of log q(z): `weighted` (biased) or `stratified`.
-        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
-        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
-            geometrically, so that codes begin with what changes an image most.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        estimator: Estimator of log q(z): `weighted` (biased) or `stratified`.
+        kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to 1.
+        rate_start: The rate's first weight. It rises linearly from below 1 (Bowman et al. 2016)
+            and falls geometrically from above 1, so that codes begin with what changes an image
+            most.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = "A beta-TCVAE (Chen et al. 2018, https://arxiv.org/abs/1802.04942)"
@@ -57,35 +45,16 @@ class BetaTCVAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         beta: float = 6.0,
         estimator: Estimator = "weighted",
         kl_warmup_steps: int = 0,
         rate_start: float = 0.0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=2 * latent_dim)
         check_at_least(0, beta=beta, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
         check_choice(Estimator, estimator=estimator)
         self.beta, self.estimator = beta, estimator
@@ -106,7 +75,7 @@ class BetaTCVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound with its total correlation weighted, in nats per image.
+        """The negative bound with the total correlation weighted, in nats per image.
 
         Raises:
             ValueError: if the batch has a single image, of which q(z) cannot be estimated.

@@ -10,12 +10,12 @@ have each other's roles, and the prior of z may depend on the condition)
 $$\log p(x \mid y) \ge \mathbb E_{q(z \mid x, y)}[\log p(x \mid z, y)]
   - \mathrm{KL}(q(z \mid x, y) \,\|\, p(z)).$$
 
-What y says, z need not: the code holds the style, which can be given another label.
+The code z holds the style, which the label does not tell, and can be decoded with another label.
 """
 
 from collections.abc import Mapping
 from copy import copy
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,7 @@ from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images, check_shape, check_symbols
 from zoo.distributions.factorised import diagonal_gaussian, image_likelihood, standard_gaussian
 from zoo.errors import nearest
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
+from zoo.models.autoencoders.base import Autoencoder
 from zoo.plots.grids import grid
 
 ROWS = 12  # images whose style is transferred to other labels, at the most
@@ -36,25 +34,14 @@ ROWS = 12  # images whose style is transferred to other labels, at the most
 class ConditionalVAE(Autoencoder):
     """Variational autoencoder of images given their label.
 
-    It draws labels, each as likely as the others, where none is given: `sample(n)` alone needs
-    none. The verbs that take images or codes are those of `given(y)`.
+    `sample(n)` draws labels uniformly if none is fixed. The verbs that take images or codes need a
+    fixed label, `given(y)`.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         labels: Names of the classes, K.
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z, y): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -81,34 +68,14 @@ class ConditionalVAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         labels: tuple[str, ...] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9"),
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         kl_warmup_steps: int = 0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-            decoder_inputs=latent_dim + len(labels),
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=2 * latent_dim, inputs=latent_dim + len(labels))
         check_at_least(0, kl_warmup_steps=kl_warmup_steps)
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"labels is {tuple(labels)}, but must be different names, at least 1.")
@@ -122,8 +89,8 @@ class ConditionalVAE(Autoencoder):
         """This model with its label fixed: p(x | y), q(z | x, y), p(x | z, y), on shared weights.
 
         Args:
-            y: One label, by its name or position, which then holds for all data; or positions
-                (B,), one a datum, in the data's order. Codes may be several rounds of them, (C B).
+            y: One label for all data, by name or position; or positions (B,), one a datum, in the
+                data's order, which C B codes repeat C times.
 
         Raises:
             ValueError: if there is no such label.
@@ -162,7 +129,7 @@ class ConditionalVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound on log p(x | y) in nats per image; its rate is weighted in warm-up."""
+        """The negative bound on log p(x | y) in nats per image; the rate is weighted in warm-up."""
         x, model = self.inputs(batch), self.conditioned(batch)
         q = model.posterior(x)
         distortion = -model.likelihood(q.rsample()).log_prob(x)  # (B,)

@@ -19,7 +19,7 @@ The paper's images with y = 0 are no faces, and have no reconstruction in its lo
 the same kind as the others, so the bound is on all images.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,26 +28,22 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_images
-from zoo.datamodules.base import DataModule
-from zoo.datamodules.loader import Batches
 from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.errors import ZooError
 from zoo.inference.resampling import resampling_weights
 from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
 from zoo.plots.grids import grid
 
 COLUMNS = 12  # images that are shown of each kind, at the most
 
 
 class DBVAE(Autoencoder):
-    """Classifier of an attribute that a VAE's codes keep from overlooking what is rare.
+    """Classifier of an attribute, whose VAE finds the images that are rare.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
-        attributes: Names of a batch's attributes. The first is learned; of the others it is
-            measured how the recall differs where they are there and where they are not.
+        attributes: Names of a batch's attributes. The first is learned; its recall is measured
+            among images with and without each of the others.
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
@@ -55,15 +51,11 @@ class DBVAE(Autoencoder):
             pixels, with a dense layer behind them.
         hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
             last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         c1: Weight of the classification in the loss.
         debias: Whether training draws rare images more often; else each once an epoch.
-        alpha: What smooths the histograms: the smaller, the stronger the debiasing.
+        alpha: Smoothing of the histograms; a smaller one debiases more.
         bins: Bins of each histogram, an odd number.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `activation` and `lr`.
     """
 
     about: ClassVar = (
@@ -85,36 +77,23 @@ class DBVAE(Autoencoder):
 
     def __init__(
         self,
+        *,
         x_shape: tuple[int, int, int] = (3, 64, 64),
         attributes: tuple[str, ...] = ("Smiling",),
         latent_dim: int = 32,
         likelihood: Likelihood = "gaussian",
         network: Network = "conv",
         hidden: tuple[int, ...] = (32, 64, 128),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         c1: float = 1.0,
         debias: bool = True,
         alpha: float = 1.0,
         bins: int = 11,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
         super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim + 1,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
+            x_shape=x_shape, likelihood=likelihood, network=network, hidden=hidden, **networks
         )
-        self.save_hyperparameters()
+        self.build_networks(latent_dim, outputs=2 * latent_dim + 1)
         check_at_least(0, c1=c1)
         check_at_least(1, bins=bins)
         if not attributes or len(set(attributes)) < len(attributes):
@@ -223,7 +202,7 @@ class DBVAE(Autoencoder):
     def on_train_epoch_start(self) -> None:
         if self.debias:
             weights = self.sampling_weights()
-            loader: Batches = self.trainer.train_dataloader  # type: ignore[assignment]
+            loader: Any = self.trainer.train_dataloader
             loader.weigh(weights)
 
     @torch.no_grad()
@@ -234,12 +213,11 @@ class DBVAE(Autoencoder):
         share, and all get the same.
         """
         trainer = self.trainer
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, DataModule):
+        loader_of = getattr(getattr(trainer, "datamodule", None), "loader", None)
+        if loader_of is None:
             raise ZooError("DBVAE draws images by their codes, so it trains by a DataModule only.")
-        loader = data.loader(
-            "train", shuffle=False, rank=trainer.global_rank, world_size=trainer.world_size
-        )
+        rank, world_size = trainer.global_rank, trainer.world_size
+        loader = loader_of("train", shuffle=False, rank=rank, world_size=world_size)
         table = torch.zeros(loader.n, 1 + self.latent_shape[0], device=self.device)  # y and z
         for batch in loader:
             y = self._attributes(batch)[:, :1].to(table)

@@ -11,11 +11,11 @@ density ratio is (eq. 3)
 
 $$\mathrm{KL}(q(z) \,\|\, \bar q(z)) \approx \mathbb E_{q(z)}[d(z)].$$
 
-Both learn at each step: the encoder's loss sees a discriminator that is frozen, the
-discriminator's loss codes that are.
+Both learn at each step: the encoder's loss freezes the discriminator, and the discriminator's loss
+the codes.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,35 +25,23 @@ from torch.nn.functional import softplus
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
 from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.models.autoencoders.base import Autoencoder
 from zoo.nn import mlp
 from zoo.nn.frozen import frozen
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
 
 
 class FactorVAE(Autoencoder):
-    """Variational autoencoder whose code has dimensions that are pushed to be independent.
+    """Variational autoencoder whose total correlation a discriminator estimates.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         gamma: Weight of the total correlation; 0 is the evidence lower bound.
         discriminator: Widths of the discriminator's hidden layers.
-        kl_warmup_steps: Optimiser steps over which the rate's weight comes to 1.
-        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than 1 falls
-            geometrically, so that codes begin with what changes an image most.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to 1.
+        rate_start: The rate's first weight. It rises linearly from below 1 (Bowman et al. 2016)
+            and falls geometrically from above 1, so that codes begin with what changes an image
+            most.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = "A FactorVAE (Kim & Mnih 2018, https://arxiv.org/abs/1802.05983)"
@@ -66,35 +54,16 @@ class FactorVAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         gamma: float = 10.0,
         discriminator: tuple[int, ...] = (1000, 1000, 1000, 1000, 1000, 1000),
         kl_warmup_steps: int = 0,
         rate_start: float = 0.0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=2 * latent_dim)
         check_at_least(0, gamma=gamma, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
         check_at_least(1, **{f"discriminator[{i}]": w for i, w in enumerate(discriminator)})
         self.gamma = gamma
@@ -115,7 +84,7 @@ class FactorVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound and the weighted total correlation in nats per image; of D, its own.
+        """The negative bound plus the weighted total correlation plus D's loss, in nats per image.
 
         Raises:
             ValueError: if the batch has a single image, so that nothing can be shuffled.

@@ -13,7 +13,7 @@ $$\log q(z_T \mid x) = \log q(z_0 \mid x) - \sum_{t=1}^T \sum_i \log s_{t,i}.$$
 The steps are zuko's. The density of any other z takes D passes a step.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,32 +25,20 @@ from zoo.checks import check_at_least, check_images
 from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.distributions.flow import PushForward
 from zoo.inference import divergence
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import ACTIVATIONS, Activation
-from zoo.optim import Schedule
+from zoo.models.autoencoders.base import Autoencoder
+from zoo.nn.mlp import ACTIVATIONS
 
 
 class FlowVAE(Autoencoder):
     """Variational autoencoder whose posterior is an inverse autoregressive flow.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         steps: Number of autoregressive steps, T.
         flow_hidden: Widths of the hidden layers of each step's masked network.
-        context: Numbers of h, which the encoder gives besides mu and sigma.
+        context: Size of the context h, which the encoder gives beside mu and sigma.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -60,35 +48,16 @@ class FlowVAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         steps: int = 4,
         flow_hidden: tuple[int, ...] = (320,),
         context: int = 64,
         kl_warmup_steps: int = 0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim + context,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=2 * latent_dim + context)
         check_at_least(
             1, steps=steps, **{f"flow_hidden[{i}]": w for i, w in enumerate(flow_hidden)}
         )
@@ -101,7 +70,7 @@ class FlowVAE(Autoencoder):
                 context,
                 order=order if step % 2 == 0 else order.flip(0),
                 hidden_features=flow_hidden,
-                activation=ACTIVATIONS[activation],
+                activation=ACTIVATIONS[self.activation],
             )
             for step in range(steps)
         )
@@ -118,12 +87,12 @@ class FlowVAE(Autoencoder):
         )
 
     def encode(self, x: Tensor) -> Tensor:
-        """Where the flow takes mu (the mean of q has no closed form): (B, C, H, W) to (B, D)."""
+        """The flow of mu, as the mean of q has no closed form: (B, C, H, W) to (B, D)."""
         check_images(x, self.x_shape)
         return self.posterior(x).centre
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
+        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up."""
         x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()

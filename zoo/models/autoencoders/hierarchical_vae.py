@@ -34,41 +34,28 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from zoo.batches import Batch
-from zoo.checks import check_at_least, check_image_shape, check_images, check_shape
+from zoo.checks import check_at_least, check_images, check_shape
 from zoo.distributions.factorised import (
     at_least_float32,
     diagonal_gaussian,
     image_likelihood,
     standard_gaussian,
 )
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
+from zoo.models.autoencoders.base import Autoencoder
 from zoo.nn.conv import ConvDecoder, ConvEncoder, grid_shape
 from zoo.nn.ladder import Ladder
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
 
 
 class HierarchicalVAE(Autoencoder):
     """Variational autoencoder with several layers of latents.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dims: Latent dimensions of each layer, the top one first.
-        grid_channels: Latents at each place of the layers that follow below, which lie on the grid
-            that the convolutions of `network=conv` end with (NVAE).
-        width: Numbers of the state that goes down the ladder, and of what the encoder gives.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        grid_channels: Latents at each place of the lower layers, which lie on the grid of the last
+            convolution of `network=conv` (NVAE).
+        width: Size of the ladder's state and of the encoder's output.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -78,53 +65,33 @@ class HierarchicalVAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dims: tuple[int, ...] = (10, 10),
         grid_channels: tuple[int, ...] = (),
         width: int = 256,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         kl_warmup_steps: int = 0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
+        super().__init__(**networks)
         check_at_least(1, layers=len(latent_dims), width=width)
         check_at_least(1, **{f"latent_dims[{i}]": dim for i, dim in enumerate(latent_dims)})
         check_at_least(1, **{f"grid_channels[{i}]": n for i, n in enumerate(grid_channels)})
-        if grid_channels and network != "conv":
+        check_at_least(0, kl_warmup_steps=kl_warmup_steps)
+        if grid_channels and self.network != "conv":
             raise ValueError(
                 f"grid_channels={tuple(grid_channels)} needs convolutions; set network=conv and "
                 "hidden to their channels, or leave grid_channels empty."
             )
-        check_image_shape(x_shape)
-        grid = grid_shape(x_shape, hidden) if grid_channels else ()
-        super().__init__(
-            x_shape,
-            sum(latent_dims) + sum(grid_channels) * math.prod(grid[1:]),
-            width,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-            decoder_inputs=width,
-        )
-        self.save_hyperparameters()
-        check_at_least(0, kl_warmup_steps=kl_warmup_steps)
+        grid = grid_shape(self.x_shape, self.hidden) if grid_channels else ()
+        latent_dim = sum(latent_dims) + sum(grid_channels) * math.prod(grid[1:])
+        self.build_networks(latent_dim, outputs=width, inputs=width)
         self.kl_warmup_steps = kl_warmup_steps
         self.latent_dims, self.grid_channels = tuple(latent_dims), tuple(grid_channels)
         enter = None
         if isinstance(self.decoder, ConvDecoder) and grid_channels:
             enter = nn.Sequential(self.decoder.linear, nn.Unflatten(-1, grid))
             self.decoder = self.decoder.stages
-        self.ladder = Ladder(width, latent_dims, activation, grid, grid_channels, enter)
+        self.ladder = Ladder(width, latent_dims, self.activation, grid, grid_channels, enter)
 
     def prior(self) -> Distribution:
         """p(epsilon) = N(0, I): batch shape (), event shape (D,)."""
@@ -154,7 +121,7 @@ class HierarchicalVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up.
+        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up.
 
         Beside the rate, that of each layer, in closed form given a draw of those above.
         """

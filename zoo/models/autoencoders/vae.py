@@ -13,7 +13,7 @@ $$\log p(x) \ge
 never weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
@@ -21,32 +21,21 @@ from torch.distributions import Distribution, kl_divergence
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
 from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
+from zoo.models.autoencoders.base import Autoencoder
 
 
 class VAE(Autoencoder):
     """Variational autoencoder with a diagonal Gaussian posterior.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         beta: Weight of the rate in the loss; 1 is the evidence lower bound.
-        kl_warmup_steps: Optimiser steps over which the rate's weight comes to `beta`.
-        rate_start: Where it comes from: 0 rises linearly (Bowman et al. 2016); more than `beta`
-            falls geometrically, so that codes begin with what changes an image most.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to
+            `beta`.
+        rate_start: The rate's first weight. It rises linearly from below `beta` (Bowman et al.
+            2016) and falls geometrically from above, so that codes begin with what changes an
+            image most.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -55,34 +44,15 @@ class VAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         beta: float = 1.0,
         kl_warmup_steps: int = 0,
         rate_start: float = 0.0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=2 * latent_dim)
         check_at_least(0, beta=beta, kl_warmup_steps=kl_warmup_steps, rate_start=rate_start)
         self.beta = beta
         self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
@@ -101,7 +71,7 @@ class VAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound with its rate weighted by beta, in nats per image."""
+        """The negative evidence lower bound in nats per image, whose rate beta weights."""
         x = self.inputs(batch)
         q = self.posterior(x)
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)

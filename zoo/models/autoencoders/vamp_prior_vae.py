@@ -20,30 +20,17 @@ from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
 from zoo.distributions.factorised import diagonal_gaussian
 from zoo.inference import divergence, mixtures
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
+from zoo.models.autoencoders.base import Autoencoder
 
 
 class VampPriorVAE(Autoencoder):
     """Variational autoencoder whose prior is a mixture of posteriors.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         pseudo_inputs: Number of components of the prior, K.
         kl_warmup_steps: Optimiser steps over which the rate's weight rises linearly to 1.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -54,33 +41,14 @@ class VampPriorVAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         pseudo_inputs: int = 500,
         kl_warmup_steps: int = 0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            2 * latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=2 * latent_dim)
         check_at_least(1, pseudo_inputs=pseudo_inputs)
         check_at_least(0, kl_warmup_steps=kl_warmup_steps)
         self.kl_warmup_steps = kl_warmup_steps
@@ -101,7 +69,7 @@ class VampPriorVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; its rate is weighted in warm-up."""
+        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up."""
         x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()

@@ -11,7 +11,7 @@ back from afar, and its unbiased estimate on a batch of codes and as many draws 
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,31 +20,18 @@ from torch.distributions import Distribution
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
 from zoo.distributions.factorised import standard_gaussian
-from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
-from zoo.nn.mlp import Activation
-from zoo.optim import Schedule
+from zoo.models.autoencoders.base import Autoencoder
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class WAE(Autoencoder):
-    """Autoencoder whose codes as a whole are distributed as the prior.
+    """Autoencoder whose aggregate posterior matches the prior.
 
     Args:
-        x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
-        likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
-            learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
-        activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
         weight: Weight lambda of the discrepancy, in nats.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
     about: ClassVar = (
@@ -62,32 +49,13 @@ class WAE(Autoencoder):
 
     def __init__(
         self,
-        x_shape: tuple[int, int, int] = (1, 28, 28),
+        *,
         latent_dim: int = 20,
-        likelihood: Likelihood = "bernoulli",
-        network: Network = "mlp",
-        hidden: tuple[int, ...] = (400,),
-        activation: Activation = "relu",
-        residual_blocks: int = 0,
         weight: float = 100.0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **networks: Any,
     ) -> None:
-        super().__init__(
-            x_shape,
-            latent_dim,
-            latent_dim,
-            likelihood,
-            network,
-            hidden,
-            activation,
-            residual_blocks,
-            lr,
-            lr_schedule,
-            lr_warmup_steps,
-        )
-        self.save_hyperparameters()
+        super().__init__(**networks)
+        self.build_networks(latent_dim, outputs=latent_dim)
         check_at_least(0, weight=weight)
         self.weight = weight
 
@@ -101,7 +69,7 @@ class WAE(Autoencoder):
         return self.code(x)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The distortion and the weighted discrepancy, in nats per image.
+        """The distortion plus the weighted discrepancy, in nats per image.
 
         Raises:
             ValueError: if the batch has a single image, whose code has no other to be told from.

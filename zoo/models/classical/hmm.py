@@ -16,8 +16,8 @@ priors make them sparse, which suits parts of speech (Johnson 2007).
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -25,45 +25,27 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Independent
 
 from zoo.batches import Batch
-from zoo.checks import (
-    check_at_least,
-    check_batch,
-    check_choice,
-    check_finite,
-    check_lengths,
-    check_symbols,
-)
+from zoo.checks import check_at_least, check_choice, check_symbols
 from zoo.inference.chains import recursions
-from zoo.inference.chains.layout import Layout, blocks, pad
+from zoo.inference.chains.layout import Layout, blocks
 from zoo.inference.chains.paths import Paths
 from zoo.models.classical.em import EMModel, Statistics
 from zoo.models.classical.emissions import Categories, Emission, GaussianMixtures
+from zoo.models.classical.sequences import Packed, Reader, Sequences
 from zoo.models.classical.tables import Categoricals, Learning
 from zoo.optim import adam
 from zoo.plots.charts import heatmap
 
 Emitted = Literal["categorical", "gaussian", "mixture"]
-Sequences = Tensor | Mapping[str, Tensor]
-"""Sequences of equal length, (B, T) or (B, T, D); or of any: `tokens` or `values`, padded to the
-longest, and `lengths` (B,)."""
-
 BLOCK = 2**17  # steps of the E-step at a time, which bounds its memory
-
-
-class Packed(NamedTuple):
-    """Sequences whose steps are the rows of x, (N,) or (N, D), and how they are padded: to T."""
-
-    x: Tensor
-    layout: Layout
-    length: int
 
 
 class HMM(EMModel):
     """Hidden Markov model of sequences of categories or of real vectors.
 
     The verbs take sequences of equal length as a tensor, (B, T) int64 or (B, T, D); or any as a
-    batch with `tokens` (B, T) or `values` (B, T, D), and `lengths` (B,). What is behind a
-    sequence's end has no influence, and in what they return it is zero.
+    batch with `tokens` (B, T) or `values` (B, T, D), and `lengths` (B,). Padding has no
+    effect, and what they return is zero there.
 
     Args:
         states: Number of states, K.
@@ -72,14 +54,14 @@ class HMM(EMModel):
         symbols: Number of categories, V (`categorical` only).
         dim: Dimension of the vectors, D (`gaussian` and `mixture` only).
         components: Gaussians of a state (`mixture` only).
-        learning: `em`; `vb`, variational Bayes, of whose distributions over tables the verbs take
-            the means; or `gradient`, Adam on the log-likelihood.
-        supervised: The states are seen, as `tags` (B, T) of the batches: learning is counting.
+        learning: `em`; `vb`, variational Bayes, with which the verbs use the mean tables; or
+            `gradient`, Adam on the log-likelihood.
+        supervised: The batches have the states as `tags` (B, T), and learning is counting.
         transition_prior: Parameter alpha of the Dirichlet prior of initial and next states; `em`
             and `gradient` add alpha - 1 to each count, and need at least 1; `vb` takes any
             positive one.
-        emission_prior: That of a state's categories, or of its weights of components.
-        stay: Share of the start's transitions that stay in a state, for states that last.
+        emission_prior: The same of a state's categories, or of its weights of components.
+        stay: Share of the initial transition probabilities that is put on staying in a state.
         scan: `sequential`, or `parallel` for few long sequences and few states: its memory grows
             with B T K^2.
         length: Steps in a sequence that `sample` draws, T.
@@ -163,6 +145,7 @@ class HMM(EMModel):
             parts = components if emission == "mixture" else 1
             self.emission = GaussianMixtures(states, number, parts, emission_prior, learning)
         self.symbols = symbols
+        self.reader = Reader(symbols, self.x_shape[1:])
 
     # --- verbs -----------------------------------------------------------------------------------
 
@@ -226,42 +209,16 @@ class HMM(EMModel):
         last[packed.layout.order] = filtered.log_state[packed.layout.last]
         return self.emission.mixed(recursions.predict(chain, last))
 
-    def tag(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-        """Name the state of each word on the most probable path.
-
-        Args:
-            sentences: Lists of words; those that are not in the vocabulary count as their class of
-                unknown words.
-
-        Returns:
-            Tags, or the numbers of the states of a model that was trained without them.
-
-        Raises:
-            ValueError: if the model was not trained on words, or a sentence has none.
-        """
-        from zoo.datamodules.text.tagged_text import word_ids
-
-        vocabulary = self._names("vocabulary")
-        if not vocabulary:
-            raise ValueError("this model has no vocabulary; train it on TaggedText.")
-        tokens = [word_ids(words, vocabulary) for words in sentences]
-        paths = self.encode(self.as_batch({"tokens": tokens})).tolist()
-        names = self._state_names()
-        return [
-            [names[k] for k in path[: len(words)]]
-            for path, words in zip(paths, sentences, strict=True)
-        ]
-
     def texts(self, n: int) -> list[str]:
         """At least one line and at most n that show what the model generates."""
-        vocabulary = self._names("vocabulary")
-        if vocabulary:
-            return [" ".join(vocabulary[i] for i in x) for x in self.sample(n).tolist()]
-        return [" ".join(f"{value:g}" for value in x.flatten().tolist()) for x in self.sample(n)]
+        if not self.vocabulary:
+            return super().texts(n)
+        words = self.vocabulary
+        return [" ".join(words[i] for i in x) for x in self.sample(n).tolist()]
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
         """The table of transitions, what each state emits, and the most probable states of data."""
-        names = self._state_names()
+        names = self.state_names
         shown: dict[str, Tensor | list[str]] = {
             "parameters.png": heatmap(
                 self.transition.log_p().exp(), names, names, "p(next state | state)"
@@ -271,7 +228,7 @@ class HMM(EMModel):
             return shown
         log_p = self.emission.log_p(torch.arange(self.symbols, device=self.device))  # (V, K)
         top = log_p.topk(min(12, self.symbols), 0).indices.T.tolist()
-        words = self._names("vocabulary") or [*map(str, range(self.symbols))]
+        words = self.vocabulary or [*map(str, range(self.symbols))]
         shown["parameters.txt"] = [
             f"{name}: " + " ".join(words[i] for i in most)
             for name, most in zip(names, top, strict=True)
@@ -291,8 +248,8 @@ class HMM(EMModel):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """The negative log-likelihood in nats per sequence; of words and tags, when supervised.
 
-        Beside it the log-likelihood of what is observed, log p(x), and for a supervised model that
-        is validated the accuracy of its most probable paths.
+        The other terms are log p(x) and, of a supervised model in validation, the accuracy of the
+        most probable paths.
         """
         packed = self._read(batch)
         chain, log_emission = self._chain(), self.emission.log_p(packed.x)
@@ -327,7 +284,7 @@ class HMM(EMModel):
         """Expected counts of states, transitions and emissions."""
         total: Statistics = {}
         chain = recursions.Chain(self.initial.log_weight()[0], self.transition.log_weight())
-        values, lengths = self._sequences(batch)
+        values, lengths = self.reader.padded(batch)
         tags = self._tags(batch) if self.supervised else None
         for index, some in blocks(lengths, BLOCK):
             steps = int(some[0])
@@ -363,7 +320,7 @@ class HMM(EMModel):
         }
 
     def maximization(self, statistics: Statistics) -> None:
-        """Set the tables in proportion to the counts; what was not met stays as it is."""
+        """Set the tables in proportion to the counts; a row without counts stays."""
         self.initial.update(statistics["initial"])
         self.transition.update(statistics["transition"])
         self.emission.update(statistics)
@@ -373,7 +330,7 @@ class HMM(EMModel):
         return self.initial.log_prior() + self.transition.log_prior() + self.emission.log_prior()
 
     def start(self, batches: Iterable[Batch]) -> None:
-        """Draw transitions near the uniform ones, but for `stay`, and emissions near the data's."""
+        """Draw transitions near uniform ones, but for `stay`, and emissions near the data's."""
         self.emission.start(torch.cat([self._read(batch).x for batch in batches]))
         for table, stay in ((self.initial, 0.0), (self.transition, self.stay)):
             p = 1 + torch.rand(table.logits.shape, dtype=torch.float64)
@@ -398,50 +355,14 @@ class HMM(EMModel):
         Raises:
             ValueError: if a sequence is empty or does not fit the model.
         """
-        key = "values" if self.symbols is None else "tokens"
-        named = data if isinstance(data, Mapping) else {key: data}
-        check_batch(named, key)
-        if "lengths" not in named:
-            found = {name: pad(name, named[name]) for name in (key, "tags") if name in named}
-            lengths = found[key][1]
-            if any(not torch.equal(each, lengths) for _, each in found.values()):
-                raise ValueError("tags and sequences differ in length; give a tag to each step.")
-            named = {name: x for name, (x, _) in found.items()} | {"lengths": lengths}
-        batch = {name: torch.as_tensor(x, device=self.device) for name, x in named.items()}
-        self._sequences(batch)
-        return {key: batch.pop(key), **batch}
+        return self.reader.batch(data, self.device)
 
     def _read(self, x: Sequences) -> Packed:
         """Pack sequences for inference; raise ValueError if they do not fit the model."""
-        return self._pack(*self._sequences(x))
-
-    def _sequences(self, x: Sequences) -> tuple[Tensor, Tensor]:
-        """Padded sequences and their lengths, of the shapes that they must have."""
-        key = "values" if self.symbols is None else "tokens"
-        batch = {key: x} if isinstance(x, Tensor) else x
-        check_batch(batch, key)
-        values, dim = batch[key], self.x_shape[1:]
-        if values.ndim != 2 + len(dim) or tuple(values.shape[2:]) != dim:
-            wanted = ", ".join(map(str, ("B", "T", *dim)))
-            raise ValueError(
-                f"{key} has shape {tuple(values.shape)}, but this model was built for ({wanted})."
-            )
-        lengths = batch.get("lengths")
-        if lengths is None:
-            lengths = torch.full(values.shape[:1], values.shape[1], device=values.device)
-        check_lengths(key, values, lengths, batch.get("mask"))
-        return values, lengths
+        return self._pack(*self.reader.padded(x))
 
     def _pack(self, values: Tensor, lengths: Tensor) -> Packed:
-        layout = Layout.of(lengths)
-        rows = layout.pack(values)
-        if self.symbols is None:
-            check_finite("values", rows)
-            rows = rows.to(self.transition.logits)
-        else:
-            check_symbols("tokens", rows, self.symbols)
-            rows = rows.long()
-        return Packed(rows, layout, values.shape[1])
+        return self.reader.pack(values, lengths, self.transition.logits)
 
     def _tags(self, batch: Batch) -> Tensor:
         """The states that were seen, (B, T)."""
@@ -464,15 +385,20 @@ class HMM(EMModel):
         if words and words != self.symbols:
             raise ValueError(f"the data have {words} symbols, but symbols is {self.symbols}.")
 
-    def _names(self, what: str) -> list[str]:
-        """The vocabulary, or the tags, of the data that the model was trained on, if any."""
-        found: list[str] = json.loads(self.assets.get("vocabulary.json", "{}")).get(what, [])
-        return found
+    @property
+    def vocabulary(self) -> list[str]:
+        """The words of the data that the model was trained on, if any."""
+        return self._names("vocabulary")
 
-    def _state_names(self) -> list[str]:
-        """The tags, or numbers where the model was trained without them."""
+    @property
+    def state_names(self) -> list[str]:
+        """The tags, or numbers where the model was trained without tags."""
         seen = self._names("tags") if self.supervised else []
         return seen or [*map(str, range(len(self.transition.logits)))]
+
+    def _names(self, what: str) -> list[str]:
+        found: list[str] = json.loads(self.assets.get("vocabulary.json", "{}")).get(what, [])
+        return found
 
     def _chain(self) -> recursions.Chain:
         return recursions.Chain(self.initial.log_p()[0], self.transition.log_p())

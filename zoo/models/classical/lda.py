@@ -36,6 +36,7 @@ from zoo.inference.topics import (
     blocks,
     dirichlet_divergence,
     documents_of,
+    halves,
     infer,
     proportions,
     topics_of,
@@ -50,7 +51,7 @@ DOCUMENTS = 5  # that a topic starts from
 
 
 class LDA(EMModel):
-    """Topics of documents; x is a row of counts, and its code is the topics' proportions.
+    """Topic model: x is a row of counts, and its code the proportions of the topics.
 
     `fit` and the verbs that read documents take counts (B, V), dense or a SciPy sparse matrix, or a
     batch of BagOfWords. A count may be a fraction. A document without words has the prior as its
@@ -64,10 +65,10 @@ class LDA(EMModel):
         kappa: Exponent of the step size of online training with a Trainer, in (0.5, 1]; by default,
             one M-step over all documents an epoch.
         t0: Delay of the step size: (t + t0)^-kappa weighs the t-th batch.
-        iterations: Of a document's posterior, at the most.
-        tol: A document's posterior is done when an iteration moves its concentrations by less in
-            the mean, in words.
-        mean_length: Words of a document that is sampled, on average (Poisson).
+        iterations: Most iterations of a document's posterior.
+        tol: A document's iterations end when the mean change of its concentrations is less, in
+            words.
+        mean_length: Mean number of words in a sampled document (Poisson).
     """
 
     about: ClassVar = (
@@ -255,16 +256,14 @@ class LDA(EMModel):
 
         The halves are drawn by each document's `index`, so that they are the same in every batch.
         """
-        from zoo.datamodules.text.bag_of_words import halves
-
-        observed, held_out = halves(dict(batch), seed=0)
+        observed, held_out = halves(batch, seed=0)
         return {"perplexity": (self.completion(observed, held_out), held_out["counts"].sum(1))}
 
     def start(self, batches: Iterable[Batch]) -> None:
-        """Give each topic the words of DOCUMENTS documents, drawn at random, and one of every term.
+        """Start each topic from the words of DOCUMENTS documents, drawn at random.
 
-        Topics that differ from the start are told apart sooner than those that Hoffman et al. 2010
-        draw, Gamma(100, 100), which are what the words are added to.
+        They are added to Gamma(100, 100), the start of Hoffman et al. 2010, from which topics take
+        longer to differ.
         """
         assert self._data_size is not None  # while it trains it is known
         (topics,) = self.latent_shape
@@ -302,7 +301,7 @@ class LDA(EMModel):
         return -dirichlet_divergence(topics, topics.new_full(self.x_shape, self.eta)).sum()
 
     def initial_statistics(self) -> Statistics:
-        """Those that lambda would come from: what the model knows is not lost with a batch."""
+        """The statistics of the current lambda, so that a batch does not erase it."""
         assert self._data_size is not None  # while it trains it is known
         counts = self.concentrations.detach().double() - self.eta
         return {"term_counts": counts / self._data_size}

@@ -18,6 +18,7 @@ from torch.distributions import Distribution
 
 from zoo.batches import Batch
 from zoo.checkpoints import models
+from zoo.checkpoints.arguments import given_to
 from zoo.checkpoints.catalog import locate
 from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import read_assets
@@ -96,6 +97,10 @@ class LatentVariableModel(LightningModule, ABC):
 
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
+
+    def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
+        # Lightning's own adds the arguments of a module that builds this one in its constructor.
+        super().save_hyperparameters(given_to(self))
 
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:

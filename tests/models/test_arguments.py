@@ -2,6 +2,7 @@
 
 import pytest
 from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule
 
 from zoo import datamodules, models
 from zoo.checkpoints.arguments import arguments
@@ -52,3 +53,28 @@ def test_help_has_what_the_base_says():
     assert "Widths of the hidden layers (`mlp`)" in text
     assert "default: (400,)" in text
     assert "unknown" not in text
+
+
+class Composed(LightningModule):
+    """A user's module, whose arguments have names of the model's and others."""
+
+    def __init__(self, beta=3.0, extra=1):
+        super().__init__()
+        self.vae = models.VAE(hidden=(8,))
+
+
+class Extended(models.VAE):
+    """A user's family."""
+
+    def __init__(self, mine=1, **networks):
+        super().__init__(**networks)
+
+
+def test_hparams_are_those_of_the_model_alone(tmp_path):
+    """Lightning's own add those of every module under whose construction the model was built."""
+    vae = Composed().vae
+    assert vae.hparams == models.VAE(hidden=(8,)).hparams
+    assert vae.hparams["beta"] == vae.beta == 1.0
+    vae.save_pretrained(tmp_path)
+    assert models.VAE.from_pretrained(str(tmp_path)).hparams["hidden"] == [8]
+    assert Extended(hidden=(8,)).hparams == {**vae.hparams, "mine": 1}

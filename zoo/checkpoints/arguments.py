@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from inspect import Parameter, signature
+from inspect import Parameter, currentframe, getargvalues, signature
 from types import NoneType
 from typing import Any, get_args
 
@@ -24,6 +24,19 @@ def arguments(call: Callable[..., Any]) -> dict[str, Parameter]:
             break
     starred = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     return {name: p for name, p in found.items() if p.kind not in starred and name != "self"}
+
+
+def given_to(made: object) -> dict[str, Any]:
+    """The arguments of those constructors of an object that are running, the outermost's count."""
+    found: dict[str, Any] = {}
+    frame = currentframe()
+    while frame is not None:
+        names, _, keywords, values = getargvalues(frame)
+        if frame.f_code.co_name == "__init__" and values.get("self") is made:
+            found |= {name: values[name] for name in names if name != "self"}
+            found |= values.get(keywords or "", {})
+        frame = frame.f_back
+    return found
 
 
 def refuse_unknown(cls: type[Any], keywords: Mapping[str, object]) -> None:

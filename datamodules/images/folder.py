@@ -52,6 +52,8 @@ class ImageFolder(ImageDataModule):
             (B, A) of 1 where a picture is in that sub-folder and 0 where it is not.
     """
 
+    about = "A folder of the author's own pictures."
+
     def __init__(
         self,
         root: str,

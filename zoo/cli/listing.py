@@ -11,7 +11,7 @@ from zoo.errors import ZooError, nearest
 def add(commands: Any) -> None:
     """Add `list` and `info`."""
     command = commands.add_parser("list", help="list the pretrained models")
-    command.add_argument("pattern", nargs="?", default="*", help="such as '*-mnist'")
+    command.add_argument("pattern", nargs="?", default="*", help="names to list, such as '*-mnist'")
     command.add_argument("--verb", help="only models that can do this, such as encode")
     command.set_defaults(run=_list)
 

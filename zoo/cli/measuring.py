@@ -21,9 +21,11 @@ def add(commands: Any) -> None:
     command.add_argument("model", help="name or folder")
     add_data(command)
     _add_suite(command, "card")
-    command.add_argument("--samples", type=int, help="importance samples an image")
-    command.add_argument("--limit", type=int, help="only so many images")
-    command.add_argument("--seed", type=int)
+    command.add_argument(
+        "--samples", type=int, help="importance samples for each image; by default the suite's"
+    )
+    command.add_argument("--limit", type=int, help="images to measure on; by default the suite's")
+    command.add_argument("--seed", type=int, help="seed of all draws")
     command.add_argument("--write", action="store_true", help="write metrics.json and the card")
     _add_device(command)
     command.set_defaults(run=_evaluate)
@@ -41,14 +43,14 @@ def add(commands: Any) -> None:
     command = commands.add_parser("verify", help="check a model's files and measure its numbers")
     command.add_argument("model", help="name, folder, or organisation/name on the Hub")
     command.add_argument("--revision", help="branch, tag or commit on the Hub")
-    command.add_argument("--quick", action="store_true", help="1,000 images; takes seconds")
+    command.add_argument("--quick", action="store_true", help="measure on 1,000 images, in seconds")
     command.add_argument("--json", action="store_true", help="print the checks as JSON")
     _add_device(command)
     command.set_defaults(run=_verify)
 
     command = commands.add_parser("reproduce", help="train a model's recipe again, and compare")
     command.add_argument("model", help="name of a shipped model")
-    command.add_argument("--seed", type=int, help="of the training; by default the recipe's")
+    command.add_argument("--seed", type=int, help="seed of the training; by default the recipe's")
     command.add_argument("--budget", type=float, default=1.0, help="share of the recipe's epochs")
     command.add_argument("--full", action="store_true", help="measure by the card's own protocol")
     command.add_argument("--record", action="store_true", help="add the result to the card's band")
@@ -62,9 +64,9 @@ def _add_suite(command: argparse.ArgumentParser, default: str) -> None:
         "--suite",
         choices=["quick", "card", "full"],
         default=default,
-        help="likelihood, probes of codes and distances of samples, on 1,000 images (quick) or all "
-        "(card), and what the ELBO's gap is made of (full); flags change it; %(default)s if left "
-        "out",
+        help="what to measure: likelihood, probes of codes and distances of samples, on 1,000 "
+        "images (quick) or all (card), and the parts of the ELBO's gap (full); by default "
+        "%(default)s",
     )
 
 

@@ -22,14 +22,14 @@ def add(commands: Any) -> None:
     moving = "; .gif and .apng move"
 
     command = _command(commands, "sample", _sample, "draw samples", n=64)
-    command.add_argument("--mean", action="store_true", help="show the mean of p(x | z), no draw")
+    command.add_argument("--mean", action="store_true", help="draw the means of p(x | z) instead")
 
-    summary = "held-out images and their reconstructions"
+    summary = "draw held-out images and their reconstructions"
     _command_on_images(commands, "reconstruct", _reconstruct, summary)
 
-    summary = "paths between pairs of held-out images"
+    summary = "draw paths between pairs of held-out images"
     command = _command_on_images(commands, "interpolate", _interpolate, summary, kinds=moving)
-    command.add_argument("--steps", type=int, default=10, help="images on a path")
+    command.add_argument("--steps", type=int, default=10, help="images of a path")
     command.add_argument("--path", choices=["linear", "spherical"], default="linear")
 
     summary = "vary one latent dimension a row"
@@ -40,24 +40,24 @@ def add(commands: Any) -> None:
     summary = "give held-out images more and less of an attribute"
     command = _command_on_images(commands, "direction", _direction, summary, kinds=moving)
     command.add_argument("--attribute", required=True, help="such as Smiling, or a label such as 3")
-    command.add_argument("--against", help="another, instead of all data without the attribute")
     command.add_argument(
-        "--balance", nargs="+", default=[], help="attributes that are not to change with it"
+        "--against", help="attribute to compare with; by default, all data without the first"
     )
-    command.add_argument("--span", type=float, default=2.0, help="strengths go from minus to plus")
-    command.add_argument("--steps", type=int, default=9, help="strengths")
+    command.add_argument("--balance", nargs="+", default=[], help="attributes to keep as they are")
+    command.add_argument("--span", type=float, default=2.0, help="strengths go from -SPAN to SPAN")
+    command.add_argument("--steps", type=int, default=9, help="number of strengths")
     command.add_argument(
-        "--limit", type=int, default=10_000, help="training images that show what the attribute is"
+        "--limit", type=int, default=10_000, help="training images to find the direction with"
     )
 
-    summary = "hide pixels of held-out images, and restore"
+    summary = "hide pixels of held-out images, and restore them"
     command = _command_on_images(commands, "denoise", _denoise, summary)
-    command.add_argument("--noise", type=float, default=0.5, help="share of the pixels")
+    command.add_argument("--noise", type=float, default=0.5, help="share of the pixels to hide")
 
-    command = _command(commands, "map", _map, "codes of held-out data in the plane", n=2000)
+    command = _command(commands, "map", _map, "draw a map of codes of held-out data", n=2000)
     command.add_argument("--method", choices=["pca", "tsne", "umap"], default="tsne")
     add_data(command)
-    command.add_argument("--attribute", help="colour by this one; by default, by label")
+    command.add_argument("--attribute", help="attribute to colour by; by default, the label")
 
 
 def _command(
@@ -71,10 +71,8 @@ def _command(
     command.add_argument(
         "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
     )
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument(
-        "--given", metavar="LABEL", help="which condition a conditional model is given"
-    )
+    command.add_argument("--seed", type=int, default=0, help="seed of all draws")
+    command.add_argument("--given", metavar="LABEL", help="condition of a conditional model")
     return command
 
 

@@ -13,7 +13,7 @@ from zoo.errors import ZooError, nearest
 def add(commands: Any) -> None:
     """Add `fit`, `validate`, `test` and `recipes`."""
     for name, summary in (
-        ("fit", "train a recipe, or fine-tune by one"),
+        ("fit", "train or fine-tune a model by a recipe"),
         ("validate", "measure a recipe's model on its validation set"),
         ("test", "measure a recipe's model on its test set"),
     ):
@@ -26,8 +26,8 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_list)
     actions = command.add_subparsers(dest="action", parser_class=Parser)
     copy = actions.add_parser("copy", help="write a recipe to a file of yours")
-    copy.add_argument("recipe")
-    copy.add_argument("file", type=Path)
+    copy.add_argument("recipe", help="name (see `zoo recipes`)")
+    copy.add_argument("file", type=Path, help="new YAML file")
     copy.set_defaults(run=_copy)
 
 

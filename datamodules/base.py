@@ -3,7 +3,8 @@
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from inspect import getdoc
+from typing import ClassVar, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -68,6 +69,24 @@ class DataModule(LightningDataModule, ABC):
         seed: Seed of the split, the order of training examples, and all that is drawn once.
     """
 
+    about: ClassVar[str] = ""
+    """What cards say of the set: what it is, whose, under which licence; sentences."""
+
+    hub_id: ClassVar[str | None] = None
+    """Name of the set on the Hub, if it is there."""
+
+    knows: ClassVar[str] = "what it was trained on and nothing else"
+    """What a model of the set knows; the rest of "The model knows ..."."""
+
+    feature_network: ClassVar[str | None] = None
+    """Name of the published classifier in whose features samples are compared with the set."""
+
+    directions: ClassVar[tuple[str, ...]] = ()
+    """Attributes along whose directions cards move test data."""
+
+    balanced: ClassVar[Mapping[str, str]] = {}
+    """Attributes that these directions leave alone, each with what it is called in a sentence."""
+
     def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__()
         check_at_least(1, batch_size=batch_size)
@@ -90,6 +109,21 @@ class DataModule(LightningDataModule, ABC):
         Args:
             root: As in the constructor.
         """
+
+    @classmethod
+    def inventories(cls, root: str | None = None) -> dict[str, Inventory]:
+        """Return what is on disk, by source; of a set with one source under "".
+
+        Args:
+            root: As in the constructor.
+        """
+        found = cls.inventory(root)
+        return found if isinstance(found, dict) else {"": found}
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return what the set is, in a line: the first of its docstring."""
+        return (getdoc(cls) or "").partition("\n")[0]
 
     @abstractmethod
     def load(self) -> dict[Split, dict[str, Tensor]]:

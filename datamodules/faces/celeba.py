@@ -9,7 +9,7 @@ pictures of 64 x 64, in `$ZOO_DATA/celeba64`. The pictures are decoded once, int
 
 import warnings
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -55,6 +55,18 @@ class CelebA(FaceDataModule):
             and crop 148 alone; "auto" takes the folder if `celeba/img_align_celeba` is there, the
             shards if it is not and they are, and downloads the official files otherwise.
     """
+
+    about = (
+        "CelebA (Liu et al. 2015), aligned and cropped faces of celebrities with 40 attributes; "
+        "for non-commercial research alone."
+    )
+    knows = (
+        "faces of celebrities before 2015, which are no sample of people, and labels that "
+        "annotators gave by impression"
+    )
+    feature_network = "attributes-celeba"
+    directions = ("Smiling", "Eyeglasses", "Black_Hair")
+    balanced: ClassVar[dict[str, str]] = {"Male": "sex", "Young": "age"}
 
     def __init__(
         self,

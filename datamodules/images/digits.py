@@ -29,6 +29,12 @@ class Digits(ImageDataModule):
         size: Height and width of the images in pixels, at least 8.
     """
 
+    about = (
+        "The 1,797 handwritten digits that ship with scikit-learn (Alpaydin & Kaynak 1998), "
+        "enlarged. CC BY 4.0."
+    )
+    knows = "digits of eight by eight pixels, and was not made to read handwriting"
+
     def __init__(
         self,
         batch_size: int = 128,

@@ -28,6 +28,9 @@ class FakeImages(ImageDataModule):
         classes: Number of classes, 0 to classes - 1 arms.
     """
 
+    about = "Drawn shapes, made by the program."
+    knows = "drawn stars, for tests"
+
     def __init__(
         self,
         x_shape: tuple[int, int, int] = (1, 28, 28),

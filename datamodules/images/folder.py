@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -51,6 +51,8 @@ class ImageFolder(ImageDataModule):
         attributes: Names of sub-folders of `root`. With any, batches have `attributes`, too, int64
             (B, A) of 1 where a picture is in that sub-folder and 0 where it is not.
     """
+
+    about = "A folder of the author's own pictures."
 
     def __init__(
         self,
@@ -108,7 +110,8 @@ class ImageFolder(ImageDataModule):
         folders = [file.parts[0] if len(file.parts) > 1 else "." for file in files]
         self.class_names = sorted(set(folders))
         columns = [place("sub-folder", name, self.class_names) for name in self.attributes]
-        pixels, bad = read_pictures(root, files, self.size, self.channels)
+        bad: dict[Path, str] = {}
+        pixels = [*each_picture(root, files, self.size, self.channels, bad)]
         if bad:
             warn_of(bad, len(files), root)
         good = [i for i, picture in enumerate(pixels) if picture is not None]
@@ -120,15 +123,48 @@ class ImageFolder(ImageDataModule):
                 f"{root} has {n} readable pictures, too few for parts to train, validate and test "
                 f"with (here {n_val} to validate and {n_test} to test): put more pictures there."
             )
-        images = np.stack([picture for picture in pixels if picture is not None])  # (N, H, W, C)
         tensors = {
-            "image": torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            "image": stacked([picture for picture in pixels if picture is not None]),
             "label": torch.tensor([self.class_names.index(folders[i]) for i in good]),
         }
         if columns:
             tensors["attributes"] = (tensors["label"][:, None] == torch.tensor(columns)).long()
         parts = split_indices(n, n_val, n_test, self.seed)
         return {split: take(tensors, index) for split, index in parts.items()}
+
+
+def first_pictures(root: Path, n: int, size: int, channels: int) -> Tensor:
+    """Return the first n pictures of a folder that can be read, or all if there are fewer.
+
+    Args:
+        root: The folder.
+        n: How many.
+        size: Height and width to resize to, in pixels.
+        channels: 3 for colour, 1 for grey.
+
+    Returns:
+        float32 (at most n, C, size, size) in [0, 1].
+
+    Raises:
+        DataError: if there is no picture that can be read.
+    """
+    files = picture_files(root)
+    pixels: list[NDArray[np.uint8]] = []
+    bad: dict[Path, str] = {}
+    while files and len(pixels) < n:
+        some, files = files[: n - len(pixels)], files[n - len(pixels) :]
+        pictures = each_picture(root, some, size, channels, bad)
+        pixels += [picture for picture in pictures if picture is not None]
+    if bad:
+        warn_of(bad, len(pixels) + len(bad), root)
+    if not pixels:
+        raise DataError(f"{root} holds no picture that can be read; put others there.")
+    return stacked(pixels).float() / 255
+
+
+def stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Return pictures of shape (size, size, C) as one tensor, uint8 (N, C, size, size)."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def picture_files(root: Path) -> list[Path]:
@@ -147,18 +183,10 @@ def picture_files(root: Path) -> list[Path]:
     return sorted((path.relative_to(root) for path in found), key=Path.as_posix)
 
 
-def read_pictures(
-    root: Path, files: list[Path], size: int, channels: int
-) -> tuple[list[NDArray[np.uint8] | None], dict[Path, str]]:
-    """Read all pictures, each (size, size, channels) or None if it cannot be read, and say why."""
-    bad: dict[Path, str] = {}
-    return list(each_picture(root, files, size, channels, bad)), bad
-
-
 def each_picture(
     root: Path, files: list[Path], size: int, channels: int, bad: dict[Path, str]
 ) -> Iterator[NDArray[np.uint8] | None]:
-    """Read the pictures one after the other, as `read_pictures` does, and note in `bad` why not."""
+    """Yield each picture, (size, size, channels), or None if it cannot be read; `bad` says why."""
     from rich.progress import track
 
     def read(file: Path) -> NDArray[np.uint8] | None:

@@ -74,6 +74,14 @@ class MNIST(ImageDataModule):
             whole, and its batches say under `anomaly`, bool (B,), which images are of others.
     """
 
+    about = (
+        "MNIST (LeCun, Cortes & Burges), 55,000 of the 60,000 training images; the other 5,000 "
+        "chose the best epoch. Usually cited as CC BY-SA 3.0."
+    )
+    hub_id = "ylecun/mnist"
+    knows = "centred grey digits of American writers, and was not made to read handwriting"
+    feature_network = "lenet-mnist"
+
     def __init__(
         self,
         batch_size: int = 128,
@@ -128,6 +136,13 @@ class FashionMNIST(ImageDataModule):
         root: Folder that holds `FashionMNIST/raw`; `$ZOO_DATA` or the user's cache when None.
         val_size: Number of training images held out for validation.
     """
+
+    about = (
+        "Fashion-MNIST (Xiao et al. 2017), 55,000 of the 60,000 training images; the other 5,000 "
+        "chose the best epoch. MIT licence."
+    )
+    hub_id = "zalando-datasets/fashion_mnist"
+    knows = "small grey pictures of one shop's clothes"
 
     def __init__(
         self,

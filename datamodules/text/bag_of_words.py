@@ -53,6 +53,11 @@ class BagOfWords(RaggedDataModule):
             means the training documents.
     """
 
+    about = (
+        "Words counted in 2,246 articles of the Associated Press (Harman 1992), the example of "
+        "the lda-c program (Blei); no licence of the data is stated."
+    )
+    knows = "news of 1988 to 1990 by the words in it"
     units = ("documents", "words")
 
     def __init__(

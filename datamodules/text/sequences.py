@@ -141,6 +141,8 @@ class IceCream(RaggedDataModule):
         seed: Has no effect, as nothing is drawn.
     """
 
+    about = "How many ice creams somebody ate on each of 33 days (Eisner 2002)."
+    knows = "one diary"
     units = ("diary", "days")
 
     def __init__(self, batch_size: int = 1, seed: int = 0) -> None:

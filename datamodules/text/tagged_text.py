@@ -61,6 +61,11 @@ class TaggedText(RaggedDataModule):
         min_count: A word found less often than this in the training split is unknown.
     """
 
+    about = (
+        "Universal Dependencies English EWT (Silveira et al. 2014): web text with universal "
+        "part-of-speech tags, 12,544 training sentences. CC BY-SA 4.0."
+    )
+    knows = "English of blogs, mails, reviews and forums before 2013"
     units = ("sentences", "words")
 
     def __init__(

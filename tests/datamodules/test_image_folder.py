@@ -7,7 +7,7 @@ from PIL import Image
 
 from zoo.datamodules import ImageFolder
 from zoo.datamodules.files.places import DataError
-from zoo.datamodules.images.folder import read_picture
+from zoo.datamodules.images.folder import first_pictures, read_picture
 
 GRADIENT = np.linspace(0, 255, 32).round().astype(np.uint8)[None, :].repeat(32, 0)  # dark to bright
 
@@ -184,6 +184,18 @@ def test_many_bad_files_are_counted(tmp_path):
         (tmp_path / f"bad{i}.png").write_bytes(b"")
     with pytest.warns(UserWarning, match=r"Passed over 7 of 10 .*bad4.png .* and 2 more\.$"):
         load(tmp_path)
+
+
+def test_the_first_pictures_are_those_that_can_be_read(tmp_path):
+    for i in range(4):
+        plain(tmp_path / f"{i}.png", 10 * i)
+    (tmp_path / "1.png").write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"Passed over 1 of 3 .*1\.png"):
+        found = first_pictures(tmp_path, 2, 4, 3)
+    assert found.shape == (2, 3, 4, 4)
+    assert (255 * found[:, 0, 0, 0]).round().tolist() == [0, 20]
+    with pytest.warns(UserWarning, match=r"Passed over 1 of 4 "):
+        assert len(first_pictures(tmp_path, 9, 4, 1)) == 3
 
 
 def test_progress_bar_for_many_pictures(tmp_path):

@@ -16,7 +16,6 @@ from zoo.cli.main import main
 from zoo.datamodules import FakeImages
 from zoo.evaluation.comparison import throughput, write
 from zoo.evaluation.protocol import Protocol
-from zoo.evaluation.samples import FEATURES
 from zoo.evaluation.suites import SUITES, Suite, run
 from zoo.evaluation.tables import Cell, Row, markdown, table
 from zoo.metrics import KNNProbe
@@ -31,7 +30,7 @@ def shelf(tmp_path, monkeypatch):
     monkeypatch.setattr(catalog, "CARDS", tmp_path / "cards")
     monkeypatch.setattr(catalog, "PINS", tmp_path / "cards" / "sha256.json")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(FEATURES, "FakeImages", "lenet-stars")
+    monkeypatch.setattr(FakeImages, "feature_network", "lenet-stars")
     quick = SUITES["quick"]
     monkeypatch.setitem(SUITES, "quick", Suite(quick.jobs, Protocol(10, 110)))
     monkeypatch.setattr("zoo.evaluation.comparison.TIMED", 4)

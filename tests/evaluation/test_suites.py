@@ -20,7 +20,7 @@ from zoo.evaluation.jackknife import with_errors
 from zoo.evaluation.job import Job
 from zoo.evaluation.probes import probed
 from zoo.evaluation.protocol import QUICK, Protocol, quick_of
-from zoo.evaluation.samples import FEATURES, feature_network, frechet, pairwise
+from zoo.evaluation.samples import feature_network, frechet, pairwise
 from zoo.evaluation.suites import SUITES, run, work_folder
 from zoo.metrics import DCI, MIG, SAP, CodebookPerplexity, FactorVAEScore, Modularity
 from zoo.models import AE, GMM, PPCA, VAE, VQVAE, Classifier
@@ -49,7 +49,7 @@ def features(tmp_path, monkeypatch):
     """A shipped classifier of the data, untrained, in whose features samples are compared."""
     monkeypatch.setattr(catalog, "CARDS", tmp_path / "cards")
     monkeypatch.setattr(catalog, "PINS", tmp_path / "cards" / "sha256.json")
-    monkeypatch.setitem(FEATURES, "FakeImages", "lenet-stars")
+    monkeypatch.setattr(FakeImages, "feature_network", "lenet-stars")
     network = tiny(Classifier, channels=(4,), features=6, labels=("0", "1", "2"))
     network.save_pretrained(tmp_path / "cards" / "lenet-stars")
     catalog.write_pins()
@@ -328,18 +328,22 @@ def test_models_of_binary_pixels_are_drawn_by_their_means(features, data, likeli
     assert kind == f"120 {drawn}"
 
 
-@pytest.mark.parametrize(("dataset", "name"), FEATURES.items())
-def test_the_networks_that_samples_are_compared_in_ship(dataset, name):
-    network = feature_network(getattr(datamodules, dataset)())
+SETS = [getattr(datamodules, name) for name in datamodules.__all__]
+
+
+@pytest.mark.parametrize("dataset", [d for d in SETS if d.feature_network])
+def test_the_networks_that_samples_are_compared_in_ship(dataset):
+    network = feature_network(dataset())
     assert isinstance(network, Classifier)
-    assert (network.loaded_from, network.data["class_path"]) == (name, dataset)
+    assert network.loaded_from == dataset.feature_network
+    assert network.data["class_path"] == dataset.__name__
 
 
 def test_a_job_that_does_not_apply_gives_nothing(features, monkeypatch):
     assert run(vae(), ["samples"], Protocol(limit=99)) == []  # too few to compare
     assert run(features, ["samples", "gap"], Protocol()) == []
     assert {m.name for m in run(features, ["likelihood"], Protocol())} == {"accuracy"}
-    monkeypatch.setitem(FEATURES, "FakeImages", "lenet-none")
+    monkeypatch.setattr(FakeImages, "feature_network", "lenet-none")
     assert run(vae(), ["samples"], Protocol()) == []
     assert run(tiny(GMM, components=3), ["gap"], Protocol()) == []
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,77 +14,10 @@ from zoo.checkpoints.markdown import markdown_row, markdown_table
 from zoo.checkpoints.metrics import HEAD, Metric, read_metrics
 from zoo.errors import ZooError, brief, shown
 
+if TYPE_CHECKING:
+    from zoo.datamodules.base import DataModule
 
-class _DataSet(NamedTuple):
-    """What a card says of the training data.
-
-    Args:
-        source: What it is, whose, under which licence; sentences.
-        hub: Its name on the Hub, if it is there.
-        knows: What a model of it knows; the rest of "It knows ...".
-    """
-
-    source: str
-    hub: str | None = None
-    knows: str = "what it was trained on and nothing else"
-
-
-_DATA = {
-    "MNIST": _DataSet(
-        "MNIST (LeCun, Cortes & Burges), 55,000 of the 60,000 training images; the other 5,000 "
-        "chose the best epoch. Usually cited as CC BY-SA 3.0.",
-        "ylecun/mnist",
-        "centred grey digits of American writers, and was not made to read handwriting",
-    ),
-    "FashionMNIST": _DataSet(
-        "Fashion-MNIST (Xiao et al. 2017), 55,000 of the 60,000 training images; the other 5,000 "
-        "chose the best epoch. MIT licence.",
-        "zalando-datasets/fashion_mnist",
-        "small grey pictures of one shop's clothes",
-    ),
-    "Digits": _DataSet(
-        "The 1,797 handwritten digits that ship with scikit-learn (Alpaydin & Kaynak 1998), "
-        "enlarged. CC BY 4.0.",
-        None,
-        "digits of eight by eight pixels, and was not made to read handwriting",
-    ),
-    "ImageFolder": _DataSet("A folder of the author's own pictures."),
-    "TaggedText": _DataSet(
-        "Universal Dependencies English EWT (Silveira et al. 2014): web text with universal "
-        "part-of-speech tags, 12,544 training sentences. CC BY-SA 4.0.",
-        None,
-        "English of blogs, mails, reviews and forums before 2013",
-    ),
-    "BagOfWords": _DataSet(
-        "Words counted in 2,246 articles of the Associated Press (Harman 1992), the example of "
-        "the lda-c program (Blei); no licence of the data is stated.",
-        None,
-        "news of 1988 to 1990 by the words in it",
-    ),
-    "IceCream": _DataSet(
-        "How many ice creams somebody ate on each of 33 days (Eisner 2002).", None, "one diary"
-    ),
-    "CelebA": _DataSet(
-        "CelebA (Liu et al. 2015), aligned and cropped faces of celebrities with 40 attributes; "
-        "for non-commercial research alone.",
-        None,
-        "faces of celebrities before 2015, which are no sample of people, and labels that "
-        "annotators gave by impression",
-    ),
-    "Sprites": _DataSet(
-        "Sprites: one shape on black, drawn by the program from the factors of dSprites (Matthey "
-        "et al. 2017): 3 shapes, 6 scales, 40 orientations, 32 x 32 places. Unless `recipe.yaml` "
-        "has a `train_size`, training is on all 737,280; validation and test are parts of them.",
-        None,
-        "single white squares, ellipses and hearts",
-    ),
-    "FakeImages": _DataSet("Drawn shapes, made by the program.", None, "drawn stars, for tests"),
-}
-
-DIRECTIONS = {"CelebA": ("Smiling", "Eyeglasses", "Black_Hair")}
-"""By data set, attributes along whose directions a card moves test data."""
-
-_SHOWN = {  # by file: title and caption; the captions of the others are the family's
+_SHOWN = {  # by file: title and caption; see `_captions` for those of families and data sets
     "samples.png": ("Samples", "Uncurated draws from p(x), seed 0."),
     "means.png": ("Samples", "The means of p(x | z) for the same codes: `zoo sample --mean`."),
     "samples.txt": ("Samples", "Uncurated, seed 0."),
@@ -101,12 +34,7 @@ _SHOWN = {  # by file: title and caption; the captions of the others are the fam
         "One latent dimension a row, from -3 to 3, of the code of the first test image: the "
         "dimensions whose codes vary most.",
     ),
-    "directions.png": (
-        "Directions",
-        "The first images of the test set, moved against and along the direction of "
-        f"{', then of '.join(DIRECTIONS['CelebA'])}: `zoo.direction`, with as many of each sex and "
-        "age on both sides. In the middle, the reconstruction.",
-    ),
+    "directions.png": ("Directions", ""),
     "map.png": (
         "Map of codes",
         "t-SNE of the codes of the first test images, at the most 2,000, by label. It shows who is "
@@ -164,7 +92,7 @@ def card(folder: Path, handle: str | None = None) -> str:
 def _front_matter(name: str, config: Config, metrics: list[Metric]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    hub_dataset, task = _data_set(config).hub, config.summary.get("task", TASK)
+    hub_dataset, task = _data_set(config).hub_id, config.summary.get("task", TASK)
     data = ModelCardData(
         license=config.license,
         library_name="latent-zoo",
@@ -198,9 +126,21 @@ def _base_model_on_the_hub(base_model: str | None) -> str | None:
     return base_model if base_model and base_model.count("/") == 1 else None
 
 
-def _data_set(config: Config) -> _DataSet:
-    name = (config.data or {}).get("class_path", "unknown data")
-    return _DATA.get(name, _DataSet(f"{name}."))
+def _data_set(config: Config) -> "type[DataModule]":
+    """The class of the training data, or the abstract one, which says nothing of them."""
+    from zoo import datamodules
+    from zoo.datamodules.base import DataModule
+
+    name = _data_name(config)
+    found: type[DataModule] = (
+        getattr(datamodules, name) if name in datamodules.__all__ else DataModule
+    )
+    return found
+
+
+def _data_name(config: Config) -> str:
+    name: str = (config.data or {}).get("class_path", "unknown data")
+    return name
 
 
 def _prose(
@@ -222,7 +162,7 @@ def _prose(
         "## Use",
         f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n{_usage(facts)}```',
         "## Training data",
-        data.source + (_inputs(config) if image else ""),
+        (data.about or f"{_data_name(config)}.") + (_inputs(config) if image else ""),
         "## Training",
         f"By the recipe `{name}`: `zoo fit {name}`. The resolved recipe is `recipe.yaml` here."
         if shipped and recipe
@@ -237,7 +177,7 @@ def _prose(
         else "",
         _published(name) if shipped else "",
         _band(name, metrics) if shipped else "",
-        *_gallery(folder, _captions(facts)),
+        *_gallery(folder, _captions(facts, data)),
         "## Limits",
         f"The model knows {data.knows}: other data get a low likelihood or a wrong reconstruction. "
         f"{facts.get('limits', '')} It is meant for study and as a baseline.".replace("  ", " "),
@@ -261,13 +201,21 @@ def _gallery(folder: Path, captions: Mapping[str, str]) -> list[str]:
     return ["\n\n".join(section) for section in sections.values()]
 
 
-def _captions(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Captions that are the family's own."""
+def _captions(facts: Mapping[str, Any], data: "type[DataModule]") -> dict[str, str]:
+    """Captions that are the family's own, or the data set's."""
     captions = dict(facts.get("exhibits", {}))
     if conditions := facts.get("conditions"):
         names = ", ".join(conditions)
         captions["samples.png"] = (
             f"Uncurated draws from p(x | y), seed 0; a row for each y of {names}."
+        )
+    if data.directions:
+        alike = " and ".join(data.balanced.values())
+        captions["directions.png"] = (
+            "The first images of the test set, moved against and along the direction of "
+            f"{', then of '.join(data.directions)}: `zoo.direction`"
+            + (f", with as many of each {alike} on both sides" if alike else "")
+            + ". In the middle, the reconstruction."
         )
     return captions
 

@@ -1,21 +1,18 @@
-"""`zoo data`: which data sets there are, what of them is on disk, and how they look."""
+"""The command `data`: which data sets there are, what of them is on disk, how they look."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from zoo import datamodules
 from zoo.checkpoints.arguments import arguments
 from zoo.checkpoints.files import write_atomically
-from zoo.datamodules.base import DataModule
-from zoo.datamodules.files.places import Inventory
-from zoo.datamodules.shelf import Entry, entries, entry
 from zoo.errors import ZooError, nearest
-from zoo.plots.contact_sheet import sheet
-from zoo.training.messages import explain
+
+if TYPE_CHECKING:
+    from zoo.datamodules.base import DataModule
+    from zoo.datamodules.files.places import Inventory
 
 EXAMPLES, MOST_EXAMPLES = 24, 1000
 MOST_NAMES = 6
@@ -23,55 +20,65 @@ MOST_NAMES = 6
 SHELVED = {"root", "source"}
 
 
-def run(name: str | None, settings: Sequence[str], preview: Path | None, n: int | None) -> None:
-    """List all data sets, or describe one and draw some of its examples.
+def add(commands: Any) -> None:
+    """Add `data`."""
+    command = commands.add_parser("data", help="list the data sets, or describe and preview one")
+    command.add_argument("name", nargs="?", help="such as MNIST; by default, all are listed")
+    command.add_argument("--preview", type=Path, metavar="PNG", help="draw examples to this file")
+    command.add_argument("-n", type=int, help=f"how many examples to draw; {EXAMPLES} by default")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="an argument of the data set, such as root=FOLDER; may be given again",
+    )
+    command.set_defaults(run=_run)
 
-    Args:
-        name: Name of a DataModule; None lists all.
-        settings: Arguments of the DataModule, each "key=value".
-        preview: PNG file to draw examples to, or None.
-        n: How many to draw; 24 when None.
 
-    Raises:
-        ZooError: if an argument is wrong, or files are missing.
-        DataError: if files are missing or damaged.
-    """
-    if name is None:
-        if settings or preview is not None or n is not None:
+def _run(args: argparse.Namespace) -> None:
+    """List all data sets, or describe one and draw some of its examples."""
+    from zoo import datamodules
+
+    if args.name is None:
+        if args.settings or args.preview is not None or args.n is not None:
             raise ZooError("--set, --preview and -n are about one data set; name it.")
-        for each, shelved in entries().items():
-            print("\n".join(_lines(each, shelved)))
+        for name in datamodules.__all__:
+            print("\n".join(_lines(name, getattr(datamodules, name))))
         return
-    if name not in datamodules.__all__:
-        raise ZooError(f"there is no data set {name!r}; {nearest(name, datamodules.__all__)}")
-    _check_preview(preview, n)
-    shelved = entry(name)
-    values = _split(settings)
-    module = _built(name, shelved.module, values)
+    if args.name not in datamodules.__all__:
+        known = datamodules.__all__
+        raise ZooError(f"there is no data set {args.name!r}; {nearest(args.name, known)}")
+    _check_preview(args.preview, args.n)
+    values = _split(args.settings)
+    module = _built(getattr(datamodules, args.name), values)
     if values.keys() <= SHELVED:
-        _check_files(name, module, values)
+        _check_files(module, values)
     module.prepare_data()
     module.setup()
     facts = module.facts() | {"batch": _batch(next(iter(module.train_dataloader())))}
     width = max(map(len, facts))
-    print(f"{name}: {shelved.summary}")
+    print(f"{args.name}: {module.summary()}")
     print("\n".join(f"  {key:{width}}  {value}" for key, value in facts.items()))
-    if preview is not None:
-        page = sheet(module.examples(n or EXAMPLES))
-        write_atomically(preview.expanduser(), partial(page.save, format="PNG"))
-        print(preview)
+    if args.preview is not None:
+        from zoo.plots.contact_sheet import sheet
+
+        page = sheet(module.examples(args.n or EXAMPLES))
+        write_atomically(args.preview.expanduser(), partial(page.save, format="PNG"))
+        print(args.preview)
 
 
-def _lines(name: str, shelved: Entry) -> list[str]:
+def _lines(name: str, module: "type[DataModule]") -> list[str]:
     """What the list of all sets says of one."""
     sources = [
         f"{source}: {_state(inventory)}" if source else _state(inventory)
-        for source, inventory in shelved.sources.items()
+        for source, inventory in module.inventories().items()
     ]
-    return [f"{name:16}  {shelved.summary}", *(f"{'':16}  {line}" for line in sources)]
+    return [f"{name:16}  {module.summary()}", *(f"{'':16}  {line}" for line in sources)]
 
 
-def _state(inventory: Inventory) -> str:
+def _state(inventory: "Inventory") -> str:
     """Where a set is looked for, what is there, and how to get what is not."""
     there = [f"has {_named(inventory.found)}"] if inventory.found else []
     lacking = [f"lacks {_named(inventory.missing)}"] if inventory.missing else []
@@ -107,7 +114,7 @@ def _split(settings: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _built(name: str, module: type[DataModule], values: Mapping[str, str]) -> DataModule:
+def _built(cls: "type[DataModule]", values: Mapping[str, str]) -> "DataModule":
     """A DataModule from words of the command line, which its annotations give their types.
 
     Raises:
@@ -116,38 +123,40 @@ def _built(name: str, module: type[DataModule], values: Mapping[str, str]) -> Da
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    known = arguments(module)
+    from zoo.training.messages import explain
+
+    known = arguments(cls)
     for key in values:
         if key not in known:
-            raise ZooError(f"{name} has no argument {key!r}; {nearest(key, known)}")
+            raise ZooError(f"{cls.__name__} has no argument {key!r}; {nearest(key, known)}")
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in values:
-            raise ZooError(f"{name} needs its argument {key}; add --set {key}=VALUE.")
+            raise ZooError(f"{cls.__name__} needs its argument {key}; add --set {key}=VALUE.")
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(module)
+    parser.add_class_arguments(cls)
     try:
         config = parser.parse_args([f"--{key}={value}" for key, value in values.items()])
     except ArgumentError as error:
         raise ZooError(explain(str(error), [], {})) from None
-    return module(**vars(config))
+    return cls(**vars(config))
 
 
-def _check_files(name: str, module: DataModule, values: Mapping[str, str]) -> None:
+def _check_files(module: "DataModule", values: Mapping[str, str]) -> None:
     """Refuse to go on without files: to describe a set must not download it.
 
     Raises:
         ZooError: if files are missing.
     """
-    inventory = module.inventory(values.get("root"))
-    if isinstance(inventory, dict):
-        source = str(getattr(module, "source", ""))
-        inventory = inventory.get(source, Inventory(None))
-    if inventory.missing:
-        raise ZooError(f"{name}: {_state(inventory)}.")
+    inventories = module.inventories(values.get("root"))
+    inventory = inventories.get("") or inventories.get(str(getattr(module, "source", "")))
+    if inventory is not None and inventory.missing:
+        raise ZooError(f"{type(module).__name__}: {_state(inventory)}.")
 
 
 def _batch(batch: Mapping[str, Any]) -> str:
     """The keys of a batch, with the type and shape of each."""
+    from torch import Tensor
+
     return ", ".join(
         f"{key} {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
         if isinstance(value, Tensor)

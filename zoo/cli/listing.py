@@ -1,28 +1,23 @@
-"""Commands that list models and recipes."""
+"""Commands that list and describe the pretrained models."""
 
 import argparse
+from typing import Any
 
-from zoo import recipes
 from zoo.checkpoints import catalog
-from zoo.checkpoints.files import write_text
-from zoo.cli.words import _print_metrics, _print_table
+from zoo.cli.words import print_metrics, print_table
 from zoo.errors import ZooError, nearest
 
 
-def _recipes(args: argparse.Namespace) -> None:
-    if args.action is None:
-        width = max(map(len, recipes.names()))
-        for name in recipes.names():
-            print(f"{name:{width}}  {recipes.summary(name)}")
-        return
-    if args.recipe not in recipes.names():
-        raise ZooError(
-            f"there is no recipe {args.recipe!r}; {nearest(args.recipe, recipes.names())}"
-        )
-    if args.file.exists():
-        raise ZooError(f"{args.file} exists already; give a new file name.")
-    write_text(args.file, recipes.path(args.recipe).read_text(encoding="utf-8"))
-    print(f"Edit {args.file}, then: zoo fit {args.file}")
+def add(commands: Any) -> None:
+    """Add `list` and `info`."""
+    command = commands.add_parser("list", help="list the pretrained models")
+    command.add_argument("pattern", nargs="?", default="*", help="names to list, such as '*-mnist'")
+    command.add_argument("--verb", help="only models that can do this, such as encode")
+    command.set_defaults(run=_list)
+
+    command = commands.add_parser("info", help="describe a pretrained model")
+    command.add_argument("model", help="name or folder")
+    command.set_defaults(run=_info)
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -36,7 +31,7 @@ def _list(args: argparse.Namespace) -> None:
         d = catalog.describe(name)
         latent = "x".join(map(str, d.latent_shape)) or "1"
         rows.append((name, d.family, d.data, latent, f"{d.parameters:,}", " ".join(d.verbs)))
-    _print_table(rows)
+    print_table(rows)
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -48,4 +43,4 @@ def _info(args: argparse.Namespace) -> None:
     print(f"  verbs         {', '.join(d.verbs)}")
     if d.base_model:
         print(f"  base model    {d.base_model}")
-    _print_metrics(d.metrics, "  ")
+    print_metrics(d.metrics, "  ")

@@ -3,10 +3,11 @@
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoints import catalog
-from zoo.cli.words import _print_metrics, _print_table
+from zoo.cli.words import add_data, print_metrics, print_table
 from zoo.errors import ZooError
 from zoo.version import __version__
 
@@ -14,18 +15,62 @@ if TYPE_CHECKING:
     from zoo.verification.verify import Check
 
 
-def _suite_argument(command: argparse.ArgumentParser, default: str) -> None:
+def add(commands: Any) -> None:
+    """Add `evaluate`, `compare`, `verify` and `reproduce`."""
+    command = commands.add_parser("evaluate", help="measure a model on its test set")
+    command.add_argument("model", help="name or folder")
+    add_data(command)
+    _add_suite(command, "card")
+    command.add_argument(
+        "--samples", type=int, help="importance samples for each image; by default the suite's"
+    )
+    command.add_argument("--limit", type=int, help="images to measure on; by default the suite's")
+    command.add_argument("--seed", type=int, help="seed of all draws")
+    command.add_argument("--write", action="store_true", help="write metrics.json and the card")
+    _add_device(command)
+    command.set_defaults(run=_evaluate)
+
+    command = commands.add_parser("compare", help="put models side by side: a table and pictures")
+    command.add_argument("models", nargs="+", help="names, folders, or patterns such as '*-mnist'")
+    command.add_argument("--on", help="name of a DataModule; by default each model's own")
+    _add_suite(command, "quick")
+    command.add_argument(
+        "-o", "--output", type=Path, help="folder for comparison.csv, comparison.html, pictures.png"
+    )
+    _add_device(command)
+    command.set_defaults(run=_compare)
+
+    command = commands.add_parser("verify", help="check a model's files and measure its numbers")
+    command.add_argument("model", help="name, folder, or organisation/name on the Hub")
+    command.add_argument("--revision", help="branch, tag or commit on the Hub")
+    command.add_argument("--quick", action="store_true", help="measure on 1,000 images, in seconds")
+    command.add_argument("--json", action="store_true", help="print the checks as JSON")
+    _add_device(command)
+    command.set_defaults(run=_verify)
+
+    command = commands.add_parser("reproduce", help="train a model's recipe again, and compare")
+    command.add_argument("model", help="name of a shipped model")
+    command.add_argument("--seed", type=int, help="seed of the training; by default the recipe's")
+    command.add_argument("--budget", type=float, default=1.0, help="share of the recipe's epochs")
+    command.add_argument("--full", action="store_true", help="measure by the card's own protocol")
+    command.add_argument("--record", action="store_true", help="add the result to the card's band")
+    command.add_argument("--json", action="store_true", help="print the checks as JSON")
+    _add_device(command)
+    command.set_defaults(run=_reproduce)
+
+
+def _add_suite(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument(
         "--suite",
         choices=["quick", "card", "full"],
         default=default,
-        help="likelihood, probes of codes and distances of samples, on 1,000 images (quick) or all "
-        "(card), and what the ELBO's gap is made of (full); flags change it; %(default)s if left "
-        "out",
+        help="what to measure: likelihood, probes of codes and distances of samples, on 1,000 "
+        "images (quick) or all (card), and the parts of the ELBO's gap (full); by default "
+        "%(default)s",
     )
 
 
-def _device_argument(command: argparse.ArgumentParser) -> None:
+def _add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", help="such as cpu or cuda; by default the fastest there is")
 
 
@@ -57,7 +102,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     metrics = run(model, suite.jobs, protocol, args.data, work)
     if not metrics:
         raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
-    _print_metrics(metrics)
+    print_metrics(metrics)
     if args.write:
         short = quick_of(protocol.samples)
         rough = work_folder(folder, short, args.data, device)
@@ -119,7 +164,7 @@ def _report(args: argparse.Namespace, checks: "list[Check]", facts: dict[str, An
             numbers = (c.stated, c.measured, c.tolerance)
             cells = ("" if number is None else f"{number:g}" for number in numbers)
             rows.append((c.what, "ok" if c.passed else "FAILED", *cells, c.note))
-        _print_table(rows)
+        print_table(rows)
         if facts.get("note"):
             print(facts["note"])
     if failed:

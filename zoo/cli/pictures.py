@@ -1,10 +1,11 @@
 """Commands that draw pictures."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.words import _Parser
+from zoo.cli.words import Parser, add_data
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -13,26 +14,76 @@ if TYPE_CHECKING:
     from zoo.base import LatentVariableModel
     from zoo.batches import Batch
 
+Run = Callable[[argparse.Namespace], None]
 
-def _picture_command(
-    commands: Any, name: str, summary: str, default_n: int = 8, kinds: str = ""
-) -> _Parser:
-    command: _Parser = commands.add_parser(name, help=summary)
+
+def add(commands: Any) -> None:
+    """Add `sample`, `reconstruct`, `interpolate`, `traverse`, `direction`, `denoise` and `map`."""
+    moving = "; .gif and .apng move"
+
+    command = _command(commands, "sample", _sample, "draw samples", n=64)
+    command.add_argument("--mean", action="store_true", help="draw the means of p(x | z) instead")
+
+    summary = "draw held-out images and their reconstructions"
+    _command_on_images(commands, "reconstruct", _reconstruct, summary)
+
+    summary = "draw paths between pairs of held-out images"
+    command = _command_on_images(commands, "interpolate", _interpolate, summary, kinds=moving)
+    command.add_argument("--steps", type=int, default=10, help="images of a path")
+    command.add_argument("--path", choices=["linear", "spherical"], default="linear")
+
+    summary = "vary one latent dimension a row"
+    command = _command_on_images(commands, "traverse", _traverse, summary, n=1, kinds=moving)
+    command.add_argument("--steps", type=int, default=9, help="values of each dimension")
+    command.add_argument("--dims", type=int, nargs="+", help="latent dimensions; by default all")
+
+    summary = "give held-out images more and less of an attribute"
+    command = _command_on_images(commands, "direction", _direction, summary, kinds=moving)
+    command.add_argument("--attribute", required=True, help="such as Smiling, or a label such as 3")
+    command.add_argument(
+        "--against", help="attribute to compare with; by default, all data without the first"
+    )
+    command.add_argument("--balance", nargs="+", default=[], help="attributes to keep as they are")
+    command.add_argument("--span", type=float, default=2.0, help="strengths go from -SPAN to SPAN")
+    command.add_argument("--steps", type=int, default=9, help="number of strengths")
+    command.add_argument(
+        "--limit", type=int, default=10_000, help="training images to find the direction with"
+    )
+
+    summary = "hide pixels of held-out images, and restore them"
+    command = _command_on_images(commands, "denoise", _denoise, summary)
+    command.add_argument("--noise", type=float, default=0.5, help="share of the pixels to hide")
+
+    command = _command(commands, "map", _map, "draw a map of codes of held-out data", n=2000)
+    command.add_argument("--method", choices=["pca", "tsne", "umap"], default="tsne")
+    add_data(command)
+    command.add_argument("--attribute", help="attribute to colour by; by default, the label")
+
+
+def _command(
+    commands: Any, name: str, run: Run, summary: str, n: int = 8, kinds: str = ""
+) -> Parser:
+    """A command that draws a picture of a model, with the flags that all of them have."""
+    command: Parser = commands.add_parser(name, help=summary)
+    command.set_defaults(run=run)
     command.add_argument("model", help="name or folder")
-    command.add_argument("-n", type=int, default=default_n, help="how many")
+    command.add_argument("-n", type=int, default=n, help="how many")
     command.add_argument(
         "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
     )
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument(
-        "--given", metavar="LABEL", help="which condition a conditional model is given"
-    )
+    command.add_argument("--seed", type=int, default=0, help="seed of all draws")
+    command.add_argument("--given", metavar="LABEL", help="condition of a conditional model")
     return command
 
 
-def _input_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+def _command_on_images(
+    commands: Any, name: str, run: Run, summary: str, n: int = 8, kinds: str = ""
+) -> Parser:
+    """A command that draws what a model makes of images, with the flags that say which."""
+    command = _command(commands, name, run, summary, n, kinds)
+    add_data(command)
     command.add_argument("--images", type=Path, help="a folder of your own pictures instead")
+    return command
 
 
 def _load(args: argparse.Namespace) -> "LatentVariableModel":
@@ -75,10 +126,7 @@ def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) 
 
 def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
     """The first n readable pictures of a folder, as the model takes them: (at most n, C, H, W)."""
-    import numpy as np
-    import torch
-
-    from zoo.datamodules.images.folder import picture_files, read_pictures, warn_of
+    from zoo.datamodules.images.folder import first_pictures
 
     channels, height, width = model.x_shape
     if channels not in (1, 3) or height != width:
@@ -86,19 +134,7 @@ def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
             f"the model takes images of {channels}x{height}x{width}, and pictures are "
             "read as grey or colour squares; use --data instead of --images."
         )
-    files = picture_files(folder)
-    pixels: list[Any] = []
-    bad: dict[Path, str] = {}
-    while files and len(pixels) < n:
-        some, files = files[: n - len(pixels)], files[n - len(pixels) :]
-        pictures, unread = read_pictures(folder, some, width, channels)
-        pixels += [picture for picture in pictures if picture is not None]
-        bad |= unread
-    if bad:
-        warn_of(bad, len(pixels) + len(bad), folder)
-    if not pixels:
-        raise ZooError(f"{folder} holds no picture that can be read; put others there.")
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    return first_pictures(folder, n, width, channels)
 
 
 def _save(images: "Tensor", columns: int | None, args: argparse.Namespace) -> None:

@@ -4,10 +4,50 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from zoo.checkpoints import catalog
 from zoo.checkpoints.files import FILES, copy
+from zoo.cli.words import add_data
 from zoo.errors import ZooError
+
+
+def add(commands: Any) -> None:
+    """Add `export`, `pull`, `push` and `card`."""
+    command = commands.add_parser("export", help="turn a training checkpoint into a model folder")
+    command.add_argument("ckpt", type=Path, help="file of a training checkpoint")
+    command.add_argument("folder", type=Path, help="folder to write")
+    command.add_argument("--half", action="store_true", help="store the weights in 16 bits each")
+    command.set_defaults(run=_export)
+
+    command = commands.add_parser("pull", help="download a model from the Hugging Face Hub")
+    command.add_argument("model", nargs="?", help="organisation/name, or a model of the zoo")
+    command.add_argument("folder", type=Path, nargs="?", help="copy it here; by default, the cache")
+    command.add_argument("--revision", help="branch, tag or commit")
+    command.add_argument(
+        "--all", action="store_true", help="fetch all models of the zoo into the cache"
+    )
+    command.set_defaults(run=_pull)
+
+    command = commands.add_parser("push", help="upload a model folder to the Hugging Face Hub")
+    command.add_argument("folder", type=Path, nargs="?", help="folder of the model")
+    command.add_argument("repository", nargs="?", help="organisation/name")
+    command.add_argument(
+        "--all", action="store_true", help="push all models that ship with the package"
+    )
+    command.add_argument("--organisation", help="owner of the repositories that --all writes")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
+    command.add_argument("--revision", help="branch to push to")
+    command.add_argument("--message", help="title of the commit")
+    command.add_argument("--create-pr", action="store_true", help="open a pull request instead")
+    command.add_argument("--replace-card", action="store_true", help="overwrite the Hub's README")
+    command.set_defaults(run=_push)
+
+    command = commands.add_parser("card", help="write a model folder's card from its files")
+    command.add_argument("folder", type=Path, help="folder of the model")
+    command.add_argument("--draw", action="store_true", help="draw its pictures first: needs data")
+    add_data(command)
+    command.set_defaults(run=_card)
 
 
 def _export(args: argparse.Namespace) -> None:

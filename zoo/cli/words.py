@@ -1,4 +1,4 @@
-"""How the command line reads flags and prints tables."""
+"""How the command line reads words and prints tables."""
 
 import argparse
 import re
@@ -9,13 +9,24 @@ from zoo.checkpoints.metrics import Metric
 from zoo.errors import nearest
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, with the nearest name."""
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, with the nearest name.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        first_only: Whether only the first word is read, and `rest` is a list of the others.
+        **kwargs: Arguments of argparse's parser.
+    """
+
+    def __init__(self, *, first_only: bool = False, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "allow_abbrev": False})
+        self.first_only = first_only
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.first_only and args and args[0] not in ("-h", "--help"):
+            # Behind "--" argparse takes a flag, too, as a word; the command refuses it.
+            found, _ = super().parse_known_args(["--", args[0]], namespace)
+            found.rest = args[1:]
+            return found, []
         # The parser of the sub-command answers: only it knows which flags come near.
         found, extra = super().parse_known_args(args, namespace)
         if extra:
@@ -34,13 +45,20 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+def add_data(command: argparse.ArgumentParser) -> None:
+    """Give a command the flag `--data`."""
+    command.add_argument("--data", help="name of a DataModule; by default the model's own")
+
+
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Print rows of as many cells each, in columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
-def _print_metrics(metrics: Sequence[Metric], indent: str = "") -> None:
+def print_metrics(metrics: Sequence[Metric], indent: str = "") -> None:
+    """Print a line for each metric: name, value, unit and kind."""
     width = max((len(metric.name) for metric in metrics), default=0)
     for metric in metrics:
         print(f"{indent}{metric.name:<{width}} {metric.words}")

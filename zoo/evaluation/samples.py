@@ -18,9 +18,6 @@ from zoo.metrics import FrechetDistance
 from zoo.metrics.quality import density_coverage, kernel_distance, precision_recall
 from zoo.pretrained.loading import from_pretrained
 
-FEATURES = {"MNIST": "lenet-mnist", "CelebA": "attributes-celeba"}
-"""By data set, the published classifier in whose features samples are compared."""
-
 FEWEST = 100  # images that are compared: with fewer, half of them have hardly any neighbours
 
 PAIRED = 2000  # images of which each is compared with each, at the most
@@ -78,7 +75,7 @@ def samples(job: Job) -> list[Metric]:
 
 def feature_network(module: DataModule) -> LatentVariableModel | None:
     """The published classifier of a data set, in eval mode, if there is one."""
-    name = FEATURES.get(type(module).__name__)
+    name = module.feature_network
     return from_pretrained(name) if name in catalog.list_models() else None
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from zoo.base import LatentVariableModel
 from zoo.batches import Batch, part
-from zoo.checkpoints.card import DIRECTIONS
 from zoo.checkpoints.files import MEANS, SAMPLE_TEXTS, SAMPLES, write_text
 from zoo.datamodules.base import DataModule
 from zoo.plots.charts import scatter
@@ -26,9 +25,6 @@ WIDTH = 512
 
 MAPPED = 2000
 """Codes on a map, at the most."""
-
-BALANCED = {"CelebA": ("Male", "Young")}
-"""By data set, attributes that are not to change along directions."""
 
 SPAN = 3
 """How far a card moves codes along directions."""
@@ -138,9 +134,9 @@ def draw(
 
 def has_directions(model: LatentVariableModel, data: DataModule) -> bool:
     """Whether cards show directions: codes are vectors, and the data has the attributes for it."""
-    shown = {*DIRECTIONS.get(type(data).__name__, ()), *BALANCED.get(type(data).__name__, ())}
+    needed = {*data.directions, *data.balanced}
     vectors = {"encode", "decode"} <= {*model.verbs()} and len(model.latent_shape) == 1
-    return bool(shown) and vectors and shown <= {*getattr(data, "attribute_names", ())}
+    return bool(data.directions) and vectors and needed <= {*getattr(data, "attribute_names", ())}
 
 
 @torch.no_grad()
@@ -153,11 +149,10 @@ def draw_directions(model: LatentVariableModel, data: DataModule, x: Tensor, pat
         x: The images, (N, C, H, W); a row for each under each attribute.
         path: Where to.
     """
-    balance = BALANCED[type(data).__name__]
     strengths = torch.linspace(-SPAN, SPAN, 2 * SPAN + 1).tolist()
     rows = []
-    for attribute in DIRECTIONS[type(data).__name__]:
-        d = direction(model, data, attribute, balance=balance)
+    for attribute in data.directions:
+        d = direction(model, data, attribute, balance=[*data.balanced])
         rows += [move(model, one, d, strengths) for one in x]
     save_grid(torch.cat(rows), path, len(strengths))
 

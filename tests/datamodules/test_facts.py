@@ -1,21 +1,24 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 
 from zoo import datamodules
-from zoo.datamodules import MNIST, FashionMNIST, ImageFolder
+from zoo.checkpoints.card import card
+from zoo.checkpoints.files import write_json
+from zoo.datamodules import MNIST, FakeFaces, FashionMNIST, ImageFolder
 from zoo.datamodules.files.places import Inventory, set_dir
-from zoo.datamodules.shelf import entries, entry
+
+SETS = [getattr(datamodules, name) for name in datamodules.__all__]
 
 
-def test_every_data_module_is_on_the_shelf(tmp_path):
-    found = entries(str(tmp_path / "data"))
-    assert [*found] == datamodules.__all__
-    for name, shelved in found.items():
-        assert shelved.module is getattr(datamodules, name)
-        assert shelved.summary.endswith(".")
-        assert shelved.sources
-        for inventory in shelved.sources.values():
+def test_every_set_says_what_it_is_and_what_it_needs(tmp_path):
+    for cls in SETS:
+        assert cls.summary().endswith(".")
+        assert cls.inventories()
+        for inventory in cls.inventories(str(tmp_path / "data")).values():
             assert not inventory.found
             assert bool(inventory.missing) == bool(inventory.remedy)
             if inventory.folder is not None:
@@ -24,9 +27,57 @@ def test_every_data_module_is_on_the_shelf(tmp_path):
     assert [*tmp_path.iterdir()] == []  # to look is not to make folders
 
 
+def test_directions_are_along_attributes_that_the_set_has():
+    shown = [cls for cls in SETS if cls.directions or cls.balanced]
+    assert shown
+    for cls in shown:
+        assert {*cls.directions, *cls.balanced} <= {*cls().attribute_names}
+        assert not {*cls.directions} & {*cls.balanced}
+
+
+@pytest.fixture
+def card_of(tmp_path):
+    """The card of a checkpoint that was trained on a set of some name."""
+    shipped = Path(datamodules.__file__).parents[1] / "hub_cards" / "vae-celeba"
+    config = json.loads((shipped / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "directions.png").touch()
+
+    def write(name):
+        write_json(tmp_path / "config.json", {**config, "data": {"class_path": name}})
+        return card(tmp_path)
+
+    return write
+
+
+@pytest.mark.parametrize("cls", SETS)
+def test_cards_say_what_the_set_says_of_itself(card_of, cls):
+    text = card_of(cls.__name__)
+    assert f"## Training data\n\n{cls.about or cls.__name__}" in text
+    assert f"The model knows {cls.knows}:" in text
+    assert ("\ndatasets:\n" in text) == (cls.hub_id is not None)
+    assert cls.hub_id is None or f"\n- {cls.hub_id}\n" in text
+    assert ("along the direction of" in text) == bool(cls.directions)
+
+
+def test_cards_name_directions_and_what_they_leave_alone(card_of, monkeypatch):
+    sentence = "along the direction of Smiling, then of Eyeglasses: `zoo.direction`"
+    monkeypatch.setattr(FakeFaces, "directions", ("Smiling", "Eyeglasses"))
+    assert f"{sentence}. In the middle, the reconstruction." in card_of("FakeFaces")
+    monkeypatch.setattr(FakeFaces, "balanced", {"Bald": "hairline", "Pale_Skin": "colour"})
+    alike = ", with as many of each hairline and colour on both sides."
+    assert f"{sentence}{alike}" in card_of("FakeFaces")
+
+
+@pytest.mark.parametrize("name", ["mine.Pictures", "base", "__all__"])
+def test_cards_of_unknown_sets_say_their_names_alone(card_of, name):
+    text = card_of(name)
+    assert f"## Training data\n\n{name}. Pixels" in text
+    assert "The model knows what it was trained on and nothing else:" in text
+
+
 def test_sets_that_ship_with_the_package_need_no_files():
     for name in ("Digits", "FakeImages", "FakeTaggedText", "FakeBagOfWords", "IceCream"):
-        assert entry(name).sources == {"": Inventory(folder=None)}
+        assert getattr(datamodules, name).inventories() == {"": Inventory(folder=None)}
 
 
 @pytest.mark.parametrize("cls", [MNIST, FashionMNIST])

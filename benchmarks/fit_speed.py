@@ -51,6 +51,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 import zoo.models
 from zoo import datamodules, recipes
+from zoo.datamodules.files.places import DataError
 from zoo.training.fit import run
 
 TARGET = 0.9
@@ -209,7 +210,7 @@ def find_data() -> tuple[dict, Tensor]:
         module.prepare_data()
         module.setup()
         name = "MNIST"
-    except datamodules.DataError as error:
+    except DataError as error:
         print(f"MNIST is not there, so drawn shapes are taken: {error}\n", file=sys.stderr)
         arguments |= {"n": 55_000}
         module = datamodules.FakeImages(**arguments)

@@ -1,7 +1,7 @@
 """Parts of speech of UD English EWT from an HMM: induced without tags, and tagged after counting.
 
 Data: the words of the training split as they are written; those seen once are replaced by their
-class of unknown words (`datamodules.tagged_text.unknown_class`). Tags are the 17 universal ones.
+class of unknown words (`zoo.datamodules.text.tagged_text`). Tags are the 17 universal ones.
 
 Induction: 45 states learn from the words of the training split alone, in float32.
 

@@ -7,13 +7,14 @@ import yaml
 from zoo.base import LatentVariableModel
 from zoo.checkpoints.files import RECIPE, write_text
 from zoo.checkpoints.weights import rounded
+from zoo.pretrained.class_paths import short_names
 from zoo.pretrained.gallery import draw_samples
 from zoo.pretrained.runs import load_training_checkpoint
 
 
 def _published(recipe: Path) -> str:
-    """The resolved recipe without what is of this machine alone: paths of data and of files."""
-    source = recipe.read_text(encoding="utf-8")
+    """The resolved recipe in short names, without paths of this machine's data and files."""
+    source = short_names(recipe.read_text(encoding="utf-8"))
     config = yaml.safe_load(source)
     config.pop("ckpt_path", None)
     (config.get("data") or {}).get("init_args", {}).pop("root", None)

@@ -16,11 +16,12 @@ from lightning.pytorch.loggers import Logger
 from zoo import datamodules, models  # whose classes get short names in recipes
 from zoo.base import LatentVariableModel
 from zoo.errors import ZooError
+from zoo.pretrained.class_paths import short_names
 from zoo.pretrained.runs import read_training_checkpoint
 from zoo.training import monitors as monitors  # likewise
 from zoo.training import push as push  # likewise
 from zoo.training.messages import explain
-from zoo.training.recipes import latest_checkpoint, read_recipe, recipe_path
+from zoo.training.recipes import latest_checkpoint, parsable, read_recipe, recipe_path
 from zoo.training.saving import AtomicCheckpointIO, SaveLast
 from zoo.training.seeding import SeedEpoch
 
@@ -145,7 +146,7 @@ def run(subcommand: str, recipe: str, flags: Sequence[str]) -> ZooCLI:
     """
     config = recipe_path(recipe)
     read_recipe(config)
-    flags = _with_checkpoint(list(flags), config)
+    flags = [short_names(flag) for flag in _with_checkpoint(list(flags), config)]
     _calm()
     return ZooCLI(
         LatentVariableModel,
@@ -157,7 +158,7 @@ def run(subcommand: str, recipe: str, flags: Sequence[str]) -> ZooCLI:
         load_from_checkpoint_support=False,
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
-        args=[subcommand, "--config", str(config), *flags],
+        args=[subcommand, "--config", parsable(config), *flags],
     )
 
 

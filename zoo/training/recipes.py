@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo import recipes
 from zoo.errors import ZooError, nearest
+from zoo.pretrained.class_paths import short_names
 
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
@@ -66,6 +67,13 @@ def recipe_path(name: str) -> Path:
     if name in known:
         return recipes.path(known[name])
     raise ZooError(f"there is no recipe {name!r}; {nearest(name, recipes.names())}")
+
+
+def parsable(recipe: Path) -> str:
+    """What the parser takes for a recipe: its path, or its text if that names old class paths."""
+    text = recipe.read_text(encoding="utf-8")
+    short = short_names(text)
+    return str(recipe) if short == text else short
 
 
 def latest_checkpoint(config: Path) -> Path:

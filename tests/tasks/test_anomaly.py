@@ -27,6 +27,8 @@ def standard_gaussian(dim):
 class Autoencoder(LatentVariableModel):
     """Keeps the first of two numbers, and knows no density."""
 
+    modality = "vector"
+
     def __init__(self):
         super().__init__()
         self.save_hyperparameters()

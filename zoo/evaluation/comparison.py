@@ -122,7 +122,7 @@ def _row(
             found["samples_per_second"] = _per_second(model.sample, TIMED, model.device)
         if "encode" in verbs:
             found["codes_per_second"] = _per_second(lambda _: fixed.encode(x), len(x), model.device)
-        if model.datum == "image":
+        if model.modality == "image":
             found["inputs"] = x[:SHOWN]
             torch.manual_seed(protocol.seed)
             if "sample" in verbs:

@@ -28,7 +28,7 @@ def probes(
     They are fitted on as many codes, of the first training images. One index a datum counts as a
     one-hot vector; of codes that are several indices nothing is measured.
     """
-    if "encode" not in model.verbs() or model.datum != "image":
+    if "encode" not in model.verbs() or model.modality != "image":
         return []
     module = data_module(model, dataset)
     test = labelled(module, "test", protocol.limit, lambda batch: _vectors(model, batch))

@@ -20,7 +20,7 @@ def reconstructions(
 
     The ELBO's distortion is another number: it is a mean over codes that are drawn.
     """
-    if model.datum != "image" or not {"encode", "decode", "likelihood"} <= {*model.verbs()}:
+    if model.modality != "image" or not {"encode", "decode", "likelihood"} <= {*model.verbs()}:
         return []
     found = []
     for batch in held_out(data_module(model, dataset), protocol.limit):

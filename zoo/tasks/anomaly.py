@@ -68,7 +68,7 @@ def anomaly_scores(
         raise NotImplementedError(
             f"{type(model).__name__} has no anomaly score by {by}, which needs {needed}."
         )
-    if len(model.x_shape) == 3:
+    if model.modality == "image":
         check_images(x, model.x_shape)
     match by:
         case "likelihood":

@@ -50,6 +50,7 @@ class Autoencoder(LatentVariableModel, ABC):
         decoder_inputs: Numbers that the decoder takes; by default the code itself, D.
     """
 
+    modality = "image"
     tags: ClassVar[tuple[str, ...]] = (
         "variational-autoencoder",
         "latent-variable-model",

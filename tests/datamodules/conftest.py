@@ -1,11 +1,10 @@
 import gzip
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from idx_files import made_files
 
 from zoo.datamodules import Captions
@@ -13,14 +12,6 @@ from zoo.datamodules.faces.folder import FolderSource
 from zoo.datamodules.faces.shards import ShardSource
 from zoo.datamodules.images import mnist
 from zoo.datamodules.sprites import dsprites
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -24,6 +24,9 @@ from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
 from zoo.errors import ZooError
+
+Modality = Literal["image", "vector", "sequence", "document"]
+"""What kind of thing one x is."""
 
 _VERBS = (
     "sample",
@@ -53,12 +56,6 @@ class LatentVariableModel(LightningModule, ABC):
     tags: ClassVar[tuple[str, ...]] = ("latent-variable-model",)
     """Words that the Hub finds such models by."""
 
-    task: ClassVar[str] = "unconditional-image-generation"
-    """The Hub's name for what the family is used for."""
-
-    datum: ClassVar[str] = "image"
-    """What one x is: the noun of "nats/image"."""
-
     condition: ClassVar[str] = ""
     """What `given` fixes, of a model of p(x | y): the key of y in a batch, such as "label"."""
 
@@ -70,6 +67,9 @@ class LatentVariableModel(LightningModule, ABC):
 
     lacks: Mapping[str, str] = {}
     """Why this family, or this model of it, lacks a verb, and what to use instead; by verb."""
+
+    modality: Modality
+    """What one x is: of images alone can pictures be drawn."""
 
     x_shape: tuple[int, ...]
     """Shape of one datum, such as (C, H, W)."""
@@ -219,12 +219,19 @@ class LatentVariableModel(LightningModule, ABC):
         return f"p(x | {self.condition})" if self.condition else "p(x)"
 
     @property
-    def _of_images(self) -> bool:
-        return len(self.x_shape) == 3
+    def datum(self) -> str:
+        """What one x is called: the noun of "nats/image"."""
+        return "datum" if self.modality == "vector" else self.modality
+
+    @property
+    def task(self) -> str:
+        """The Hub's name for what the model is used for."""
+        images = self.modality == "image"
+        return "unconditional-image-generation" if images else "feature-extraction"
 
     @property
     def _key(self) -> str:
-        return "image" if self._of_images else "x"
+        return "image" if self.modality == "image" else "x"
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         terms = self.loss(batch)

@@ -655,6 +655,15 @@ def test_models_of_text_are_not_drawn(capsys, command):
     assert "model of sequences, which cannot be drawn" in capsys.readouterr().err
 
 
+def test_models_of_vectors_print_samples_and_are_not_drawn(capsys, tmp_path):
+    GMM(x_shape=(2,), components=3).save_pretrained(tmp_path / "gmm")
+    assert main(["sample", str(tmp_path / "gmm"), "-n", "3"]) == 0
+    draws = capsys.readouterr().out.splitlines()
+    assert [len([*map(float, line.split())]) for line in draws] == [2, 2, 2]
+    assert main(["reconstruct", str(tmp_path / "gmm")]) == 1
+    assert "model of vectors, which cannot be drawn" in capsys.readouterr().err
+
+
 def test_models_of_text_print_samples(capsys):
     assert main(["sample", "hmm-ewt", "-n", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3

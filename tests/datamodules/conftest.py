@@ -1,45 +1,17 @@
 import gzip
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from numpy.typing import NDArray
+from idx_files import made_files
 
 from zoo.datamodules import Captions
 from zoo.datamodules.faces.folder import FolderSource
 from zoo.datamodules.faces.shards import ShardSource
 from zoo.datamodules.images import mnist
 from zoo.datamodules.sprites import dsprites
-
-PARTS = {"train": 40, "t10k": 10}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def idx_bytes(values: NDArray[np.uint8]) -> bytes:
-    """An idx file as its format says: 0, 0, type, rank, big-endian sizes, values."""
-    sizes = np.array(values.shape, dtype=">u4").tobytes()
-    return bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
-
-
-def made_files() -> dict[str, bytes]:
-    rng = np.random.default_rng(0)
-    files = {}
-    for part, n in PARTS.items():
-        images = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        files[f"{part}-images-idx3-ubyte"] = idx_bytes(images)
-        files[f"{part}-labels-idx1-ubyte"] = idx_bytes((np.arange(n) % 10).astype(np.uint8))
-    return files
 
 
 @pytest.fixture

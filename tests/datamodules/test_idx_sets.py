@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import made_files
+from idx_files import made_files
 
 from zoo.datamodules import MNIST, FashionMNIST
 from zoo.datamodules.files.places import DataError, data_dir

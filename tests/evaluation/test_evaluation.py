@@ -16,7 +16,9 @@ def small(**arguments):
 
 
 class Exact(LatentVariableModel):
-    """N(0, I) over pixels, the identity as its code: every verb has an obvious answer."""
+    """N(0, I) over vectors, the identity as its code: every verb has an obvious answer."""
+
+    modality = "vector"
 
     def __init__(self):
         super().__init__()

@@ -12,7 +12,7 @@ from zoo.base import LatentVariableModel
 from zoo.inference import importance_weighted_bound
 from zoo.metrics import auroc
 from zoo.metrics.auroc import placements
-from zoo.models import GMM, HMM, PPCA, VAE
+from zoo.models import GMM, HMM, PPCA, VAE, VQVAE
 
 
 def small_vae():
@@ -26,6 +26,8 @@ def standard_gaussian(dim):
 
 class Autoencoder(LatentVariableModel):
     """Keeps the first of two numbers, and knows no density."""
+
+    modality = "vector"
 
     def __init__(self):
         super().__init__()
@@ -122,6 +124,15 @@ def test_what_has_no_such_score_says_so():
 
     with pytest.raises(NotImplementedError, match="Blind has no anomaly score: it lacks"):
         zoo.anomaly_scores(Blind(), torch.randn(3, 2))
+
+
+def test_rate_without_a_closed_form_is_drawn():
+    torch.manual_seed(0)
+    arguments = {"x_shape": (1, 8, 8), "hidden": (4, 4), "prior_width": 8, "prior_heads": 2}
+    model, x = VQVAE(codes=5, code_dim=3, **arguments).eval(), torch.rand(6, 1, 8, 8)
+    with torch.no_grad():
+        expected = -model.prior().log_prob(model.encode(x))  # all mass is at one code
+    torch.testing.assert_close(zoo.anomaly_scores(model, x, by="rate"), expected)
 
 
 def test_bad_input_is_refused():

@@ -11,6 +11,7 @@ import zoo
 from zoo.base import LatentVariableModel
 from zoo.datamodules import FakeFaces, FakeImages, IceCream
 from zoo.models import AE, GMM, VQVAE
+from zoo.models.classical.em import modality_of
 from zoo.tasks.directions import mean_difference
 
 
@@ -19,7 +20,8 @@ class Linear(LatentVariableModel):
 
     def __init__(self, x_shape=(4,)):
         super().__init__()
-        self.x_shape = self.latent_shape = x_shape
+        self.modality, self.x_shape = modality_of(x_shape), x_shape
+        self.latent_shape = x_shape
 
     def loss(self, batch):
         return {}

@@ -150,19 +150,20 @@ def _prose(
     latent = " x ".join(map(str, facts.get("latent_shape", ()))) or "1"
     x_shape = config.init_args.get("x_shape")
     shape = " x ".join(map(shown, x_shape)) if isinstance(x_shape, list) else shown(x_shape)
-    image = facts.get("datum", "image") == "image"
+    datum = facts.get("datum", "image")
+    coded = {"image": f"an image of {shape}", "datum": f"a vector of {shape} numbers"}.get(datum)
     shipped = (catalog.CARDS / name) == folder.resolve()
     handle = handle or (name if shipped else f"path/to/{name}")
     recipe = (folder / RECIPE).is_file()
     return [
         f"# {name}",
         f"{facts.get('about', 'A ' + config.family)}: {facts.get('parameters', 0):,} parameters"
-        + (f", a code of {latent} numbers for an image of {shape}." if image else ".")
+        + (f", a code of {latent} numbers for {coded}." if coded else ".")
         + (f" Fine-tuned from `{config.base_model}`." if config.base_model else ""),
         "## Use",
         f'```python\nimport zoo\n\nmodel = zoo.from_pretrained("{handle}")\n{_usage(facts)}```',
         "## Training data",
-        (data.about or f"{_data_name(config)}.") + (_inputs(config) if image else ""),
+        (data.about or f"{_data_name(config)}.") + (_inputs(config) if datum == "image" else ""),
         "## Training",
         f"By the recipe `{name}`: `zoo fit {name}`. The resolved recipe is `recipe.yaml` here."
         if shipped and recipe

@@ -104,9 +104,9 @@ def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) 
     """The first n images of the test set with their labels, or of the user's own folder."""
     from zoo.evaluation.data import data_module
 
-    if model.datum != "image":
+    if model.modality != "image":
         raise ZooError(
-            f"{args.model} is a model of {model.datum}s, which cannot be drawn as pictures; "
+            f"{args.model} is a model of {model.modality}s, which cannot be drawn as pictures; "
             f"`zoo sample {args.model}` prints some, and zoo.from_pretrained has its verbs."
         )
     if args.images is not None:
@@ -161,7 +161,7 @@ def _sample(args: argparse.Namespace) -> None:
     from zoo.pretrained.gallery import in_rows
 
     model = _load(args)
-    if model.datum != "image":
+    if model.modality != "image":
         print("\n".join(model.texts(args.n)))
         return
     model, n, columns = in_rows(model, args.n)

@@ -28,7 +28,7 @@ def probes(job: Job) -> list[Metric]:
     one-hot vector; of codes that are several indices nothing is measured.
     """
     model, module = job.model, job.module
-    if "encode" not in model.verbs() or model.datum != "image":
+    if "encode" not in model.verbs() or model.modality != "image":
         return []
     test = labelled(module, "test", job.protocol.limit, lambda batch: _vectors(model, batch))
     if test is None:

@@ -15,7 +15,7 @@ def reconstructions(job: Job) -> list[Metric]:
     The ELBO's distortion is another number: it is a mean over codes that are drawn.
     """
     model = job.model
-    if model.datum != "image" or not {"encode", "decode", "likelihood"} <= {*model.verbs()}:
+    if model.modality != "image" or not {"encode", "decode", "likelihood"} <= {*model.verbs()}:
         return []
     found = []
     for batch in job.batches():

@@ -47,6 +47,7 @@ class Classifier(LatentVariableModel):
     about: ClassVar = (
         "A convolutional classifier (LeCun et al. 1998, https://doi.org/10.1109/5.726791)"
     )
+    modality = "image"
     tags: ClassVar = ("image-classification", "image-feature-extraction")
     task: ClassVar = "image-classification"
     limits: ClassVar = (

@@ -48,7 +48,7 @@ def draw_samples(model: LatentVariableModel, folder: Path, seed: int = 0) -> Non
         return
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if model.datum != "image":
+        if model.modality != "image":
             _write_lines(model.texts(16), folder / SAMPLE_TEXTS)
             return
         width = model.x_shape[-1]
@@ -100,7 +100,7 @@ def draw(
     draw_samples(model, folder)
     verbs, batches = {*model.verbs()}, iter(batches)
     batch = next(batches)
-    if model.datum == "image" and {"encode", "decode"} <= verbs:
+    if model.modality == "image" and {"encode", "decode"} <= verbs:
         x: Tensor = model.inputs(batch)
         row = _in_a_row(x.shape[-1])
         fixed = model.conditioned(batch)

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from zoo.base import LatentVariableModel
 from zoo.checks import check_choice, check_images
+from zoo.inference import divergence
 from zoo.tasks.likelihood import log_likelihood
 
 Score = Literal["likelihood", "error", "distortion", "rate"]
@@ -49,8 +49,8 @@ def anomaly_scores(
         model: Any model with the verbs that a score needs, in eval mode.
         x: What the model's verbs take; of images, (B, C, H, W) in [0, 1].
         by: Which score; by default the likelihood, or the error where the model has none.
-        samples: Importance samples per datum for the bound; with them its draws are noise, which
-            `torch.manual_seed` governs.
+        samples: Draws of z per datum, for the bound and for a rate that has no closed form; they
+            are noise, which `torch.manual_seed` governs.
 
     Raises:
         NotImplementedError: if the model lacks a verb that the score needs.
@@ -68,19 +68,23 @@ def anomaly_scores(
         raise NotImplementedError(
             f"{type(model).__name__} has no anomaly score by {by}, which needs {needed}."
         )
-    if len(model.x_shape) == 3:
+    if model.modality == "image":
         check_images(x, model.x_shape)
+    if by in ("error", "distortion") and not isinstance(x, Tensor):
+        raise ValueError(f"by={by!r} compares x with what its code stands for; give x as a tensor.")
     match by:
         case "likelihood":
             scores = -log_likelihood(model, x, samples).value
         case "error":
-            if not isinstance(x, Tensor) or not x.is_floating_point():
+            if not x.is_floating_point():
                 raise ValueError("by='error' squares differences, so x must be floats.")
             scores = (x - model.reconstruct(x)).flatten(1).square().sum(1)
         case "distortion":
             scores = -model.likelihood(model.encode(x)).log_prob(x)
         case "rate":
-            scores = kl_divergence(model.posterior(x), model.prior())
+            q = model.posterior(x)
+            rate = divergence(q, model.prior(), q.sample((samples,)))  # (B,), or (samples, B)
+            scores = rate.reshape(-1, *q.batch_shape).mean(0)
     if scores.isnan().any():
         raise ValueError(
             f"{int(scores.isnan().sum())} of {len(scores)} scores are NaN; is x free of NaNs, "

@@ -40,7 +40,7 @@ def log_likelihood(
         NotImplementedError: if the model has neither.
         ValueError: if a count is not positive.
     """
-    if len(model.x_shape) == 3:
+    if model.modality == "image":
         check_images(x, model.x_shape)
     verbs = model.verbs()
     if "log_prob" in verbs:

@@ -53,6 +53,7 @@ class Autoencoder(LatentVariableModel, ABC):
         unknown: Misspelt arguments, which are refused.
     """
 
+    modality = "image"
     tags: ClassVar[tuple[str, ...]] = (
         "variational-autoencoder",
         "latent-variable-model",

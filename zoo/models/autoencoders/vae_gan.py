@@ -63,6 +63,7 @@ class VAEGAN(LatentVariableModel):
     about: ClassVar = (
         "A VAE/GAN (Larsen, Sønderby, Larochelle & Winther 2016, https://arxiv.org/abs/1512.09300)"
     )
+    modality = "image"
     tags: ClassVar = (
         "variational-autoencoder",
         "generative-adversarial-network",

@@ -70,6 +70,7 @@ class VQVAE(LatentVariableModel):
         "A vector-quantised variational autoencoder with a learned prior (van den Oord et al. "
         "2017, https://arxiv.org/abs/1711.00937)"
     )
+    modality = "image"
     tags: ClassVar = ("vq-vae", "discrete-code", "latent-variable-model", "generative-model")
     limits: ClassVar = (
         "Samples are drawn code by code from the prior, then pixel by pixel; `decode` gives means."

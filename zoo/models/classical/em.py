@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
-from zoo.base import LatentVariableModel
+from zoo.base import LatentVariableModel, Modality
 from zoo.batches import Batch, examples
 from zoo.checks import check_shape
 
@@ -221,12 +221,18 @@ class EMModel(LatentVariableModel, ABC):
         return self.eval()
 
 
-def array_batch(data: Any, x_shape: Sequence[int]) -> Batch:
+def modality_of(x_shape: Sequence[int]) -> Modality:
+    """What families that take any shape call a datum: (C, H, W) is an image, others are vectors."""
+    return "image" if len(x_shape) == 3 else "vector"
+
+
+def array_batch(data: Any, key: str, x_shape: Sequence[int]) -> Batch:
     """A batch of an array (N, *x_shape), also one that is mapped into memory, which is not copied.
 
     Args:
         data: Of NumPy or torch.
-        x_shape: The model's: three numbers make images, any others vectors.
+        key: What the batch has it under.
+        x_shape: The model's.
 
     Raises:
         ValueError: if it is empty, of another shape, or not of floats.
@@ -240,7 +246,7 @@ def array_batch(data: Any, x_shape: Sequence[int]) -> Batch:
         raise ValueError(
             f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
         )
-    return {"image" if len(x_shape) == 3 else "x": data}
+    return {key: data}
 
 
 def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:

@@ -64,9 +64,9 @@ class FactorAnalysis(LinearModel):
     tags: ClassVar = ("factor-analysis", "latent-variable-model", "generative-model")
     limits: ClassVar = (
         "log p(x) is a density of real values, so it can be positive, and compares only with "
-        "other densities of the same values; it also grows with every pixel that hardly varies, "
-        "up to the floor that `min_scale` puts under the noise. Samples are Gaussian, clipped to "
-        "[0, 1]; `decode` gives means without noise."
+        "other densities of the same values; it also grows with every entry that hardly varies, "
+        "up to the floor that `min_scale` puts under the noise. Samples are Gaussian; `decode` "
+        "gives means without noise, and those of images are clipped to [0, 1]."
     )
 
     one_pass = True
@@ -89,8 +89,8 @@ class FactorAnalysis(LinearModel):
 
     def as_batch(self, data: Any) -> Batch:
         """Images or vectors (N, *x_shape), of NumPy or torch."""
-        batch = array_batch(data, self.x_shape)
-        if self._of_images:
+        batch = array_batch(data, self._key, self.x_shape)
+        if self.modality == "image":
             check_images(batch["image"], self.x_shape)
         return batch
 

@@ -36,7 +36,7 @@ from zoo.distributions.subspace import Subspace, SubspaceGaussian
 from zoo.inference import mixtures, streams
 from zoo.inference.mixtures import Covariance
 from zoo.inference.streams import UniformSample
-from zoo.models.classical.em import EMModel, Statistics, array_batch
+from zoo.models.classical.em import EMModel, Statistics, array_batch, modality_of
 
 SAMPLE = 2**14
 """Data that a start is found on, at the most; fewer where they have over a thousand numbers."""
@@ -78,9 +78,9 @@ class GMM(EMModel):
         "generative-model",
     )
     limits: ClassVar = (
-        "log p(x) is a density of grey values, which grows without bound where values repeat: it "
+        "log p(x) is a density of real values, which grows without bound where values repeat: it "
         "compares models of the same floor on the same data, and with no likelihood of binary "
-        "pixels. Samples are clipped to [0, 1] and show the noise of a Gaussian."
+        "pixels. Samples show the noise of a Gaussian; those of images are clipped to [0, 1]."
     )
 
     shows: ClassVar = {
@@ -109,7 +109,7 @@ class GMM(EMModel):
             raise ValueError(f"pca is {pca}, but a datum has {size} numbers; give 1 to {size - 1}.")
         if kappa is not None and not 0.5 < kappa <= 1:
             raise ValueError(f"kappa is {kappa}, but stepwise EM converges for 0.5 < kappa <= 1.")
-        self.x_shape = tuple(x_shape)
+        self.modality, self.x_shape = modality_of(x_shape), tuple(x_shape)
         self.latent_shape = ()
         self.components = components
         self.covariance = covariance
@@ -165,7 +165,7 @@ class GMM(EMModel):
 
     def encode(self, x: Tensor) -> Tensor:
         """The most probable component: (B, *x_shape) to (B,) int64."""
-        if self._of_images:
+        if self.modality == "image":
             check_images(x, self.x_shape)
         return self._log_joint(x)[0].argmax(1)
 
@@ -184,7 +184,7 @@ class GMM(EMModel):
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
         """The means of the components, where they are images."""
-        if not self._of_images:
+        if self.modality != "image":
             return {}
         heaviest = self.logits.argsort(descending=True)[:100]
         return {"parameters.png": self.decode(heaviest)}
@@ -199,7 +199,7 @@ class GMM(EMModel):
         return Subspace(self.offset, self.basis, self.noise)
 
     def _clipped(self, x: Tensor) -> Tensor:
-        return x.clamp(0, 1) if self._of_images else x
+        return x.clamp(0, 1) if self.modality == "image" else x
 
     def _log_joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log p(x, z) of the coordinates, (B, K), and what the other directions add to it, (B,)."""
@@ -348,7 +348,7 @@ class GMM(EMModel):
             x = self.inputs(batch)
             check_shape(self._key, x, self.x_shape)
             for part in self._parts(x):
-                if self._of_images:
+                if self.modality == "image":
                     check_images(part, self.x_shape)
                 flat = part.flatten(1).to(self.offset)
                 wrong = flat.isfinite().all(1).logical_not()
@@ -377,4 +377,4 @@ class GMM(EMModel):
 
     def as_batch(self, data: Any) -> Batch:
         """Images or vectors (N, *x_shape), of NumPy or torch."""
-        return array_batch(data, self.x_shape)
+        return array_batch(data, self._key, self.x_shape)

@@ -76,7 +76,7 @@ class HMM(EMModel):
     )
     tags: ClassVar = ("hidden-markov-model", "latent-variable-model", "sequence-labeling")
     task: ClassVar = "token-classification"
-    datum: ClassVar = "sequence"
+    modality = "sequence"
     assets: Mapping[str, str] = {}
     limits: ClassVar = (
         "A state knows the past only through the state before it. The states of a model that was "

@@ -77,8 +77,7 @@ class LDA(EMModel):
         "Blei & Bach 2010)"
     )
     tags: ClassVar = ("topic-model", "lda", "latent-variable-model", "text")
-    task: ClassVar = "feature-extraction"
-    datum: ClassVar = "document"
+    modality = "document"
     limits: ClassVar = (
         "It knows which words a document has, and not their order. A likelihood is that of the "
         "words in a given order, with the topics at their mean."

@@ -16,7 +16,7 @@ from zoo.batches import Batch
 from zoo.checks import check_images, check_latent_dim, check_seen, check_shape
 from zoo.inference.linear import gaussian
 from zoo.inference.linear.gaussian import LinearGaussian
-from zoo.models.classical.em import EMModel
+from zoo.models.classical.em import EMModel, modality_of
 from zoo.plots.grids import signed
 
 
@@ -35,7 +35,7 @@ class LinearModel(EMModel, ABC):
     def __init__(self, x_shape: tuple[int, ...], latent_dim: int) -> None:
         super().__init__()
         check_latent_dim(latent_dim, x_shape)
-        self.x_shape = tuple(x_shape)
+        self.modality, self.x_shape = modality_of(x_shape), tuple(x_shape)
         self.latent_shape = (latent_dim,)
         dim = math.prod(x_shape)
         self.W = nn.Parameter(torch.randn(dim, latent_dim) / math.sqrt(latent_dim))
@@ -62,7 +62,7 @@ class LinearModel(EMModel, ABC):
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior mean: (B, *x_shape), images in [0, 1], to (B, q)."""
-        if self._of_images:
+        if self.modality == "image":
             check_images(x, self.x_shape, missing=True)
         return self.posterior(x).mean
 
@@ -77,7 +77,7 @@ class LinearModel(EMModel, ABC):
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
         """The columns of W as images, where they are images."""
-        if not self._of_images:
+        if self.modality != "image":
             return {}
         return {"parameters.png": signed(self.W.mT.reshape(-1, *self.x_shape))}
 
@@ -87,7 +87,7 @@ class LinearModel(EMModel, ABC):
         return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
 
     def _clipped(self, x: Tensor) -> Tensor:
-        return x.clamp(0, 1) if self._of_images else x
+        return x.clamp(0, 1) if self.modality == "image" else x
 
     @property
     def _theta(self) -> LinearGaussian:

@@ -59,8 +59,8 @@ class PPCA(LinearModel):
     tags: ClassVar = ("probabilistic-pca", "latent-variable-model", "generative-model")
     limits: ClassVar = (
         "log p(x) is a density of real values, so it can be positive, and compares only with "
-        "other densities of the same values. Samples are Gaussian, clipped to [0, 1]; noise of one "
-        "variance lies on every pixel, and `decode` gives means without it."
+        "other densities of the same values. Samples are Gaussian, with noise of one variance on "
+        "every entry, which `decode` leaves out; those of images are clipped to [0, 1]."
     )
 
     shows: ClassVar = {
@@ -81,8 +81,8 @@ class PPCA(LinearModel):
 
     def as_batch(self, data: Any) -> Batch:
         """Images or vectors (N, *x_shape), of NumPy or torch."""
-        batch = array_batch(data, self.x_shape)
-        if self._of_images:
+        batch = array_batch(data, self._key, self.x_shape)
+        if self.modality == "image":
             check_images(batch["image"], self.x_shape, missing=not self.one_pass)
         return batch
 

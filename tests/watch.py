@@ -83,6 +83,8 @@ class Watch:
             self.check(event, arguments[0], writes=False)
         elif event in PATHS:
             for path in arguments[: PATHS[event]]:
+                if event in ("os.remove", "os.rmdir") and arguments[1] != -1:  # an open folder
+                    path = os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
                 self.check(event, path, event not in LOOKING)
         elif event == "os.symlink":  # to a place as seen from the link
             self.check(event, os.path.join(os.path.dirname(arguments[1]), arguments[0]), True)

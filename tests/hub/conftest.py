@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
 from tests.hub.server import HubServer
-from zoo import hub as zoo_hub
+from zoo.hub import limits
 
 FILES = ("README.md", "config.json", "model.safetensors", "metrics.json", "tokenizer.json")
 REQUIRED = ("config.json", "model.safetensors")
@@ -58,10 +58,10 @@ def client(connections: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": False,
     }.items():
         monkeypatch.setattr(constants, name, value)
-    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
-    monkeypatch.setattr(zoo_hub, "BACKOFF", 0.01)
-    monkeypatch.setattr(zoo_hub, "TIMEOUT", 0.3)
-    monkeypatch.setattr(zoo_hub, "PUSH_TIMEOUT", 0.3)
+    for module in (_http, file_download):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
+    monkeypatch.setattr(limits, "BACKOFF", 0.01)
+    set_timeouts(monkeypatch, 0.3)
     huggingface_hub.utils.disable_progress_bars()
 
 
@@ -85,6 +85,13 @@ def folder(tmp_path: Path) -> Path:
 def cache(tmp_path: Path) -> Path:
     """Where pulls of a test go."""
     return tmp_path / "cache"
+
+
+def set_timeouts(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Wait no longer than that for an answer."""
+    monkeypatch.setattr(limits, "TIMEOUT", seconds)
+    monkeypatch.setattr(limits, "PUSH_TIMEOUT", seconds)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
 
 
 def write_checkpoint(folder: Path, seed: int, size: int = 300_000) -> Path:

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from huggingface_hub import constants, file_download
 
-from tests.hub.conftest import FILES, OTHER, REQUIRED, TOKEN, content, write_checkpoint
+from tests.hub.conftest import (
+    FILES,
+    OTHER,
+    REQUIRED,
+    TOKEN,
+    content,
+    set_timeouts,
+    write_checkpoint,
+)
 from tests.hub.server import HubServer, flipped
-from zoo import hub as zoo_hub
-from zoo.hub import HubError, pull, push
+from zoo.checkpoints.files import sha256
+from zoo.hub import HubError, client, pull, push, upload
 
 ALWAYS = None
 
@@ -30,6 +39,14 @@ PULL_FAULTS = [
         ("status", "info", ALWAYS, 503, "out of order"),
         ("status", "resolve", 1, 500, None),
         ("status", "resolve", ALWAYS, 503, "out of order"),
+        ("status", "head", 1, 503, None),
+        ("status", "head", ALWAYS, 503, "out of order"),
+        ("status", "head", 1, (429, {"Retry-After": "0"}), None),
+        ("status", "head", ALWAYS, (429, {"Retry-After": "86400"}), "asked too often"),
+        ("hang", "head", 1, None, None),
+        ("hang", "head", ALWAYS, None, "cannot be reached or breaks off"),
+        ("reset", "head", 1, None, None),
+        ("reset", "head", ALWAYS, None, "cannot be reached or breaks off"),
         ("status", "cdn", 1, 503, None),
         ("status", "cdn", ALWAYS, 500, "out of order"),
         ("status", "info", 1, (429, {"Retry-After": "0"}), None),
@@ -58,6 +75,9 @@ PULL_FAULTS = [
         ("flip", "resolve", ALWAYS, 20, r"\.(json|md) .* arrived twice"),
         ("etag", "resolve", ALWAYS, '"' + "0" * 40 + '"', None),
         ("etag", "cdn", ALWAYS, '"../../escape"', None),
+        ("etag", "head", ALWAYS, '"' + "0" * 40 + '"', None),
+        ("etag", "head", ALWAYS, '"../../escape"', None),
+        ("etag", "head", ALWAYS, '"/escape"', None),
         ("garbage", "info", ALWAYS, [], "makes no sense"),
         ("garbage", "info", ALWAYS, {"id": "org/vae", "sha": "../../x"}, "makes no sense"),
         ("status", "cdn", ALWAYS, 403, "refuses to pull"),
@@ -84,7 +104,7 @@ def test_pull(
     write_checkpoint(folder, seed=1)
     (folder / "README.md").write_text("# Newer\n")
     push(folder, "org/vae", files=FILES, token=TOKEN, keep_readme=False)
-    monkeypatch.setattr(zoo_hub, "TIMEOUT", 0.1 if kind == "hang" else 2.0)
+    set_timeouts(monkeypatch, 0.1 if kind == "hang" else 2.0)
     for cache in (empty, older):
         fault = hub.fault(kind, route, times=times, value=value)
         begun = time.monotonic()
@@ -153,7 +173,7 @@ def test_push(
     sentence: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(zoo_hub, "PUSH_TIMEOUT", 0.1 if kind == "hang" else 2.0)
+    set_timeouts(monkeypatch, 0.1 if kind == "hang" else 2.0)
     fault = hub.fault(kind, route, times=times, value=value)
     begun = time.monotonic()
     if sentence is None:
@@ -175,7 +195,11 @@ def test_push(
     assert content(pull("org/vae", files=FILES, cache_dir=cache)) == content(folder)
 
 
-def test_a_pull_goes_on_where_it_broke_off(hub: HubServer, folder: Path, cache: Path) -> None:
+def test_a_pull_goes_on_where_it_broke_off(
+    hub: HubServer, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to the last of the client's chunks, of 10 MiB, that was complete."""
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
     push(folder, "org/vae", files=FILES, token=TOKEN)
     hub.fault("cut", "cdn", times=2, value=100_000)
     with hub.watched() as seen:
@@ -189,7 +213,7 @@ def test_retry_after_is_honoured(
 ) -> None:
     push(folder, "org/vae", files=FILES, token=TOKEN)
     waits: list[float] = []
-    monkeypatch.setattr(zoo_hub.time, "sleep", waits.append)
+    monkeypatch.setattr(client.time, "sleep", waits.append)
     hub.fault("status", "info", value=(429, {"Retry-After": "7"}))
     hub.fault("status", "cdn", value=(503, {"Retry-After": "9"}))
     pull("org/vae", files=FILES, cache_dir=cache)
@@ -202,7 +226,7 @@ def test_a_push_that_meets_another_comes_after_it(
     push(folder, "org/vae", files=FILES, token=TOKEN)
     theirs = write_checkpoint(tmp_path / "theirs", seed=1)
     ours = write_checkpoint(tmp_path / "ours", seed=2)
-    look, looked = zoo_hub._difference, []
+    look, looked = upload.difference, []
 
     def meanwhile(*args: Any) -> Any:
         found = look(*args)
@@ -213,7 +237,7 @@ def test_a_push_that_meets_another_comes_after_it(
             repo.branches["main"] = repo.commit(repo.branches["main"], "theirs", head.tree)
         return found
 
-    monkeypatch.setattr(zoo_hub, "_difference", meanwhile)
+    monkeypatch.setattr(upload, "difference", meanwhile)
     push(ours, "org/vae", files=FILES, token=TOKEN)
     assert theirs != ours
     history = hub.history("org/vae")
@@ -249,7 +273,11 @@ def test_a_damaged_cache_heals_online_and_is_refused_offline(
     with hub.watched() as seen:
         got = pull("org/vae", files=FILES, cache_dir=cache)
     assert content(got) == content(folder)
-    assert sum(request.route == "resolve" for request in seen) == 1
+    assert [request.route for request in seen] == [
+        "info",
+        "head",
+        "cdn" if name == "model.safetensors" else "resolve",
+    ]
 
 
 def test_a_file_put_where_the_commit_has_none_is_not_handed_over(
@@ -279,7 +307,7 @@ def test_a_damaged_record_is_no_record(
 
 def test_a_pinned_file_must_be_just_that(hub: HubServer, folder: Path, cache: Path) -> None:
     push(folder, "org/vae", files=FILES, token=TOKEN)
-    digests = {name: zoo_hub._digest(folder / name, 64) for name in REQUIRED}
+    digests = {name: sha256(folder / name) for name in REQUIRED}
     got = pull("org/vae", files=FILES, cache_dir=cache, pinned=digests)
     assert content(got) == content(folder)
     for name in REQUIRED:
@@ -397,16 +425,17 @@ class TestSentences:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         push(folder, "org/vae", files=FILES, token=TOKEN)
-        get = zoo_hub._get
+        get = file_download.http_get
+        weights = name == "model.safetensors"
 
-        def full(url: str, headers: Any, file: BinaryIO, size: int) -> None:
-            if name in url:
+        def full(url: str, file: BinaryIO, **how: Any) -> None:
+            if ("/cdn/" in url) == weights:
                 file.write(b"as much as fits")
                 raise OSError(errno.ENOSPC, "No space left on device")
-            get(url, headers, file, size)
+            get(url, file, **how)
 
         with monkeypatch.context() as patch:
-            patch.setattr(zoo_hub, "_get", full)
+            patch.setattr(file_download, "http_get", full)
             with pytest.raises(HubError, match=r"disk is full.*cache_dir"):
                 pull("org/vae", files=FILES, cache_dir=cache)
         assert not list(cache.rglob("*.part"))

@@ -15,7 +15,7 @@ import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session  # noqa: F401
 from huggingface_hub.utils import httpx  # noqa: F401
 
-from zoo import hub
+from zoo.hub import pull, push
 
 FILES = ("README.md", "config.json", "model.safetensors", "metrics.json", "tokenizer.json")
 
@@ -26,9 +26,9 @@ def call(order: dict[str, str]) -> None:
     constants.HF_HUB_DISABLE_XET = True
     huggingface_hub.utils.disable_progress_bars()
     if order["verb"] == "pull":
-        hub.pull("org/vae", files=FILES, cache_dir=order["cache"])
+        pull("org/vae", files=FILES, cache_dir=order["cache"])
     else:
-        hub.push(order["folder"], "org/vae", files=FILES, token=order["token"])
+        push(order["folder"], "org/vae", files=FILES, token=order["token"])
 
 
 def start(order: dict[str, str]) -> int:

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint install clean
+.PHONY: demo test test-lowest check lint install clean
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -19,6 +19,12 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The oldest versions that pyproject.toml allows, in an environment that uv keeps in its cache.
+test-lowest: install
+	$(BIN)/uv run --isolated --no-project --python 3.11 --resolution lowest-direct \
+		--with-editable '.[dev,umap]' --with pip \
+		python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TESTS)
 
 check: lint test
 

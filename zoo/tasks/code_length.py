@@ -1,7 +1,7 @@
 """The length of discrete codes, in bits."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class CodeLength(NamedTuple):
 
 
 @torch.no_grad()
-def code_length(model: LatentVariableModel, x: Tensor) -> CodeLength:
+def code_length(model: LatentVariableModel, x: Any) -> CodeLength:
     r"""How long the code of a datum is, in bits a number of the datum (bits per dimension).
 
     An ideal coder takes $-\log_2 p(s)$ bits for a code s, and $T \log_2 K$ for T indices into K

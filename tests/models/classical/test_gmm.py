@@ -567,8 +567,8 @@ def test_arguments_that_do_not_fit_are_refused(arguments, message):
         (torch.zeros(2, 4), "there are 2 data"),
         (torch.zeros(9, 5), "data has shape"),
         (torch.zeros(4), "data has shape"),
-        (torch.zeros(9, 4, dtype=torch.int64), "must be floats"),
-        (np.zeros((9, 4), dtype=np.uint8), "must be floats"),
+        ([["a"] * 4] * 9, "data is a list of type <U1, but must be numbers"),
+        ([[0.0, 1.0], [0.0]], "data is a list whose rows differ in length"),
         ([[0.0, math.nan, 0.0, 0.0]] * 9, "datum 0 holds NaN"),
         (torch.eye(4).repeat(3, 1).index_fill(0, torch.tensor(7), math.inf), "datum 7 holds NaN"),
     ],
@@ -606,7 +606,7 @@ def test_data_that_turn_bad_after_the_start_stop_the_fit(tmp_path):
         trainer(tmp_path).fit(model, DataLoader([{"x": row} for row in x], batch_size=16))
     assert torch.equal(parameters(model), before)  # nothing was spoilt
     for verb in (model.log_prob, model.posterior, model.encode):
-        with pytest.raises(ValueError, match="finite floats"):
+        with pytest.raises(ValueError, match="NaN or infinite"):
             verb(x)
 
 

@@ -343,7 +343,7 @@ def test_empty_documents_and_terms_never_seen():
         (torch.ones(2, 31), r"counts have shape \(2, 31\), but .* \(N, 30\)"),
         (torch.ones(30), r"shape \(30,\)"),
         (torch.ones(2, 3, 30), r"shape \(2, 3, 30\)"),
-        (torch.ones(0, 30), "no documents"),
+        (torch.ones(0, 30), "no rows"),
         (-torch.ones(2, 30), "at least 0"),
         (torch.full((2, 30), torch.nan), "NaN"),
         (torch.full((2, 30), torch.inf), "finite"),

@@ -4,13 +4,14 @@ All first steps come first, then all second ones, and so on, each from the longe
 shortest, as in torch's `PackedSequence`: the sequences that have a step are the first ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from zoo.verbs import from_array
 
 
 class Layout(NamedTuple):
@@ -114,14 +115,17 @@ def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
         sequences: A list of lists, arrays or tensors; or a tensor or array, if all are as long.
 
     Raises:
-        ValueError: if there are none, one is empty, or they hold something else than numbers.
+        ValueError: if there are none, one is empty, or they are no numbers.
     """
+    if not isinstance(sequences, Iterable):
+        raise ValueError(
+            f"{name} is a {type(sequences).__name__}, but must be a list of sequences."
+        )
     found = []
     for i, sequence in enumerate(sequences):
-        try:
-            x = torch.as_tensor(np.asarray(sequence) if isinstance(sequence, list) else sequence)
-        except (TypeError, ValueError):
-            raise ValueError(f"sequence {i} of {name} holds something else than numbers.") from None
+        x = sequence
+        if not isinstance(sequence, Tensor):
+            x = from_array(f"sequence {i} of {name}", sequence)
         if x.ndim == 0:
             raise ValueError(f"{name} must be a list of sequences; put a single one into a list.")
         if len(x) == 0:

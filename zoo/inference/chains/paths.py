@@ -69,7 +69,7 @@ class Paths(Distribution):
         log_p = log_joint - recursions.log_likelihood(
             self._chain, self._log_emission, layout, self._scan
         )
-        return log_p.reshape(*outer, *self.batch_shape)
+        return log_p.reshape((*outer, *self.batch_shape))
 
     def _unpacked(self, rows: Tensor) -> Tensor:
         padded = self._layout.unpack(rows, self.event_shape[0])

@@ -14,19 +14,18 @@ $$\bar s \leftarrow (1 - \eta_t) \, \bar s + \eta_t \, S_t / |B_t|, \qquad
   \eta_t = (t + t_0)^{-\kappa}, \quad \kappa \in (1/2, 1].$$
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
 
 from zoo.base import LatentVariableModel, Modality
 from zoo.batches import Batch, examples
-from zoo.checks import check_shape
+from zoo.checks import check_at_least, check_shape
+from zoo.verbs import floats, images
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
@@ -83,6 +82,11 @@ class EMModel(LatentVariableModel, ABC):
         By default there are none, and those of the first batch take their place.
         """
         return {}
+
+    def as_input(self, x: Any) -> Any:
+        """X as the verbs take it: floats, float64 too, which is rounded once it is centred."""
+        read = images if self.modality == "image" else floats
+        return read(self._key, x, None, self.device)
 
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
@@ -199,6 +203,7 @@ class EMModel(LatentVariableModel, ABC):
         batch = self.as_batch(data)
         n = len(next(iter(batch.values())))
         size = n if batch_size is None else batch_size
+        check_at_least(1, batch_size=size)
         self._data_size = n
         with torch.no_grad():
             if self.one_pass or not self.started:
@@ -235,17 +240,10 @@ def array_batch(data: Any, key: str, x_shape: Sequence[int]) -> Batch:
         x_shape: The model's.
 
     Raises:
-        ValueError: if it is empty, of another shape, or not of floats.
+        ValueError: if it is empty, of another shape, or no numbers.
     """
-    if not isinstance(data, Tensor):
-        with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
-            warnings.simplefilter("ignore", UserWarning)
-            data = torch.from_numpy(np.asarray(data))
+    data = images("data", data) if key == "image" else floats("data", data)
     check_shape("data", data, x_shape)
-    if len(data) == 0 or not data.is_floating_point():
-        raise ValueError(
-            f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
-        )
     return {key: data}
 
 

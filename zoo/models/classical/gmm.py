@@ -28,10 +28,18 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 from torch.distributions import Categorical, Distribution
 
 from zoo.batches import Batch
-from zoo.checks import check_at_least, check_choice, check_images, check_shape
+from zoo.checks import (
+    check_at_least,
+    check_choice,
+    check_finite,
+    check_images,
+    check_shape,
+    check_symbols,
+)
 from zoo.distributions.subspace import Subspace, SubspaceGaussian
 from zoo.inference import mixtures, streams
 from zoo.inference.mixtures import Covariance
@@ -83,6 +91,7 @@ class GMM(EMModel):
         "pixels. Samples show the noise of a Gaussian; those of images are clipped to [0, 1]."
     )
 
+    discrete: ClassVar = True
     shows: ClassVar = {
         "parameters.png": "The means of the components, at most 100, the most frequent first."
     }
@@ -204,11 +213,8 @@ class GMM(EMModel):
     def _log_joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log p(x, z) of the coordinates, (B, K), and what the other directions add to it, (B,)."""
         check_shape(self._key, x, self.x_shape)
-        if not x.is_floating_point() or not x.isfinite().all():
-            raise ValueError(
-                f"{self._key} must hold finite floats, not {x.dtype} with NaN or infinite values; "
-                "convert it, or remove them."
-            )
+        if not is_exporting():
+            check_finite(self._key, x)
         with torch.autocast(x.device.type, enabled=False):
             y, rest = self._subspace.coordinates(x.flatten(1).to(self.means.dtype))
             densities = mixtures.log_densities(y, self.means, self.factors, self.covariance)
@@ -216,8 +222,7 @@ class GMM(EMModel):
 
     def _check_codes(self, z: Tensor) -> None:
         check_shape("z", z, ())
-        if z.is_floating_point() or (z.numel() and not 0 <= z.min() <= z.max() < self.components):
-            raise ValueError(f"z must be int64 numbers of components, 0 to {self.components - 1}.")
+        check_symbols("z", z, self.components)
 
     # --- parameters ------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution, Independent
 
 from zoo.batches import Batch
-from zoo.checks import check_at_least, check_choice, check_symbols
+from zoo.checks import check_at_least, check_batch, check_choice, check_symbols
 from zoo.inference.chains import recursions
 from zoo.inference.chains.layout import Layout, blocks
 from zoo.inference.chains.paths import Paths
@@ -77,6 +77,7 @@ class HMM(EMModel):
     tags: ClassVar = ("hidden-markov-model", "latent-variable-model", "sequence-labeling")
     task: ClassVar = "token-classification"
     modality = "sequence"
+    discrete: ClassVar = True
     assets: Mapping[str, str] = {}
     limits: ClassVar = (
         "A state knows the past only through the state before it. The states of a model that was "
@@ -193,9 +194,9 @@ class HMM(EMModel):
             n: How many.
             length: T; by default that of the constructor.
         """
-        z = recursions.sample_chain(
-            self._chain(), n, self.latent_shape[0] if length is None else length
-        )
+        length = self.latent_shape[0] if length is None else length
+        check_at_least(1, length=length)
+        z = recursions.sample_chain(self._chain(), n, length)
         return self.likelihood(z).sample()
 
     @torch.no_grad()
@@ -278,7 +279,12 @@ class HMM(EMModel):
 
     def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
         """What the verbs take as x, out of a batch of a DataModule."""
+        check_batch(batch, self.reader.key)
         return {key: batch[key] for key in ("tokens", "values", "lengths") if key in batch}
+
+    def as_input(self, x: Any) -> Mapping[str, Tensor]:
+        """Sequences as the verbs take them: a padded batch."""
+        return self.reader.read(x, self.device)
 
     def expectation(self, batch: Batch) -> Statistics:
         """Expected counts of states, transitions and emissions."""

@@ -42,6 +42,7 @@ from zoo.inference.topics import (
     topics_of,
 )
 from zoo.models.classical.em import EMModel, Statistics
+from zoo.verbs import tensor
 
 Counts = Tensor | ArrayLike | Mapping[str, Tensor]
 """Counts of documents: (B, V), dense or a SciPy sparse matrix; or a batch's `tokens` and `counts`,
@@ -316,9 +317,14 @@ class LDA(EMModel):
 
     def inputs(self, batch: Batch) -> Tensor:
         """The documents' counts, (B, V)."""
+        check_batch(batch, "tokens", "counts")
         tokens, counts = batch["tokens"], batch["counts"]
         x = self.concentrations.new_zeros(len(tokens), *self.x_shape)
         return x.scatter_add_(1, tokens, counts.to(x.dtype))
+
+    def as_input(self, x: Counts) -> Counts:
+        """Counts as they are: `as_batch` reads them."""
+        return x
 
     def as_batch(self, data: Counts) -> Batch:
         """Counts as padded `tokens` and `counts`, (B, T) each.
@@ -327,7 +333,8 @@ class LDA(EMModel):
             ValueError: if they have another width, or are negative or no numbers.
         """
         if isinstance(data, Mapping):
-            batch = {key: data[key] for key in ("tokens", "counts") if key in data}
+            check_batch(data, "tokens", "counts")
+            batch = {key: tensor(key, data[key], self.device) for key in ("tokens", "counts")}
         else:
             batch = self._padded(data)
         self._check(batch)
@@ -340,8 +347,6 @@ class LDA(EMModel):
                 f"counts have shape {shape}, but this model was built for (N, {self.x_shape[0]}): "
                 "a row for each document, a column for each term."
             )
-        if not shape[0]:
-            raise ValueError("there are no documents; give at least one row of counts.")
         lengths = torch.bincount(row, minlength=shape[0])
         starts = lengths.cumsum(0) - lengths
         place = torch.arange(len(row), device=row.device) - starts[row]
@@ -400,7 +405,7 @@ def _entries(data: Any) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
         entries = data.tocsr().tocoo()  # in the order of the documents
         row, terms = (torch.from_numpy(x.astype(np.int64)) for x in (entries.row, entries.col))
         return data.shape, row, terms, torch.from_numpy(entries.data.astype(np.float64))
-    dense = data if isinstance(data, Tensor) else torch.as_tensor(np.asarray(data))
+    dense = tensor("counts", data)
     if dense.ndim != 2:
         return tuple(dense.shape), *torch.empty(3, 0)
     row, terms = dense.nonzero(as_tuple=True)

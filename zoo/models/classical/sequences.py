@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.checks import check_batch, check_finite, check_lengths, check_symbols
 from zoo.inference.chains.layout import Layout, pad
+from zoo.verbs import floats, tensor, whole
 
 Sequences = Tensor | Mapping[str, Tensor]
 """Sequences of equal length, (B, T) or (B, T, D); or of any: `tokens` or `values`, padded to the
@@ -40,6 +42,21 @@ class Reader:
         """The key that a batch has the sequences under."""
         return "values" if self.symbols is None else "tokens"
 
+    def read(self, x: Any, device: torch.device) -> dict[str, Tensor]:
+        """What a verb was given, as a padded batch of numbers of the right kind.
+
+        Args:
+            x: As `batch` takes it.
+            device: Where arrays and lists go.
+        """
+        named = x if isinstance(x, Mapping) else {self.key: x}
+        check_batch(named, self.key)
+        if "lengths" not in named and not isinstance(named[self.key], Tensor | np.ndarray):
+            return self.batch({self.key: named[self.key]}, device)
+        numbers = floats if self.symbols is None else whole
+        rest = {key: whole(key, named[key], device) for key in ("lengths", "mask") if key in named}
+        return {self.key: numbers(self.key, named[self.key], device=device), **rest}
+
     def batch(self, data: Any, device: torch.device) -> dict[str, Tensor]:
         """Put sequences of different lengths into a padded batch.
 
@@ -58,7 +75,9 @@ class Reader:
             if any(not torch.equal(each, lengths) for _, each in found.values()):
                 raise ValueError("tags and sequences differ in length; give a tag to each step.")
             named = {name: x for name, (x, _) in found.items()} | {"lengths": lengths}
-        batch = {name: torch.as_tensor(x, device=device) for name, x in named.items()}
+        batch = {name: tensor(name, x, device).to(device) for name, x in named.items()}
+        if self.symbols is None:
+            batch[self.key] = floats(self.key, batch[self.key])
         self.padded(batch)
         return {self.key: batch.pop(self.key), **batch}
 

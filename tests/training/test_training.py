@@ -1,21 +1,26 @@
 """Training through Lightning: distribution, precision, resuming, fine-tuning, logging."""
 
+import io
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
+from PIL import Image
 from torch.distributions import Normal
+from torch.utils.data import DataLoader
 
 import zoo
-from zoo.datamodules import FakeImages, FakeTaggedText
-from zoo.models import GMM, VAE
+from zoo.datamodules import FakeFaces, FakeImages, FakeTaggedText
+from zoo.models import AE, DBVAE, GMM, VAE
 from zoo.pretrained.export import export
 from zoo.pretrained.loading import check_golden
 from zoo.pretrained.runs import load_training_checkpoint
@@ -269,6 +274,56 @@ def test_a_run_leaves_its_logs_pictures_and_checkpoints(uninterrupted):
         assert f"train/{name}" in header
         assert f"val/{name}" in header
     assert "val/active_units" in header
+
+
+def pictures_of_a_run(folder, logger):
+    """The files that a run with two epochs of pictures leaves, by name."""
+    sample = SampleGrid(every_n_epochs=1, n=4)
+    trainer(folder, callbacks=[sample], logger=logger).fit(small(), data(binarization="none"))
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    paths = [*(Path(logger.save_dir) / logger.name / version / "pictures").iterdir()]
+    assert {path.name for path in paths} == {
+        f"{kind}-{epoch:04d}.png" for kind in ("samples", "reconstructions") for epoch in (1, 2)
+    }
+    return {path.stem: np.asarray(Image.open(path)) for path in paths}
+
+
+def shrunk(saved, like):
+    scale = len(saved) // len(like)
+    return saved[scale // 2 :: scale, scale // 2 :: scale]
+
+
+def test_tensorboard_gets_the_pictures(tmp_path):
+    reason = "TensorBoard is not installed; pip install tensorboard"
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason=reason
+    )
+    logger = TensorBoardLogger(tmp_path / "logs")
+    saved = pictures_of_a_run(tmp_path, logger)
+    logger.finalize("success")
+    found = events.EventAccumulator(logger.log_dir).Reload()
+    assert {*found.Tags()["images"]} == {"samples", "reconstructions"}
+    for kind in ("samples", "reconstructions"):
+        for epoch, event in enumerate(found.Images(kind), start=1):
+            assert event.step == 6 * epoch
+            image = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L"))
+            expected = shrunk(saved[f"{kind}-{epoch:04d}"], image)
+            assert np.abs(image.astype(int) - expected).max() <= 1  # it rounds down
+
+
+def test_mlflow_gets_the_pictures(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed; pip install mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a data base would need more packages
+    uri = (tmp_path / "store").as_uri()
+    logger = MLFlowLogger(tracking_uri=uri, artifact_location=(tmp_path / "artifacts").as_uri())
+    saved = pictures_of_a_run(tmp_path, logger)
+    client = mlflow.MlflowClient(uri)
+    paths = [file.path for file in client.list_artifacts(logger.run_id, "pictures")]
+    assert sorted(paths) == sorted(f"pictures/{name}.png" for name in saved)
+    for name, picture in saved.items():
+        file = tmp_path / "artifacts" / logger.run_id / "artifacts" / "pictures" / f"{name}.png"
+        image = np.asarray(Image.open(file))
+        assert np.array_equal(image, shrunk(picture, image))
 
 
 def test_resume_by_the_word_last(uninterrupted, monkeypatch, tmp_path):

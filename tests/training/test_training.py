@@ -248,6 +248,73 @@ def test_a_resumed_run_ends_with_the_same_bits(uninterrupted, tmp_path):
     assert checkpoint.parent == Path(resumed.trainer.checkpoint_callback.dirpath)
 
 
+def images():
+    return data(n=240)
+
+
+RESUMED = {
+    "VAE": (small, images),
+    "AE": (lambda: AE((1, 12, 12), latent_dim=4, hidden=(32,), noise=0.2, components=2), images),
+    "DBVAE": (
+        lambda: DBVAE((3, 16, 16), latent_dim=4, hidden=(4, 8)),
+        lambda: FakeFaces(size=16, n=60, batch_size=8, attributes=["Smiling"]),
+    ),
+    "GMM": (
+        lambda: GMM((1, 4, 4), 2, covariance="diag"),
+        lambda: FakeImages((1, 4, 4), n=240, batch_size=16, binarization="none"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization")
+@pytest.mark.parametrize("saved", ["validation", "step"])
+@pytest.mark.parametrize(
+    ("family", "devices"), [*((name, 1) for name in RESUMED), ("VAE", 2), ("GMM", 2)]
+)
+def test_a_run_resumed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
+    tmp_path, family, devices, saved
+):
+    model, module = RESUMED[family]
+
+    def fit(folder, ckpt_path=None):
+        keep = ModelCheckpoint(
+            folder,
+            filename="{step}",
+            save_top_k=-1,
+            every_n_train_steps=1 if saved == "step" else None,
+        )
+        torch.manual_seed(0 if ckpt_path is None else 1)
+        trained = model()
+        run = trainer(
+            folder,
+            enable_checkpointing=True,
+            val_check_interval=2,
+            callbacks=[SeedEpoch(0), keep],
+            devices=devices,
+            strategy="auto" if devices == 1 else "ddp_fork",
+        )
+        run.fit(trained, module(), ckpt_path=ckpt_path)
+        return trained.state_dict()
+
+    whole = fit(tmp_path / "whole")
+    paths = sorted((tmp_path / "whole").glob("*.ckpt"), key=lambda path: int(path.stem[5:]))
+    for path in (paths[1], paths[-3]):  # in the first epoch, and in the second
+        resumed = fit(tmp_path / path.stem, path)
+        assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_validation_leaves_the_noise_of_training_alone(tmp_path):
+    ends = []
+    for interval in (1, 3, 1.0):
+        torch.manual_seed(0)
+        model = small()
+        trainer(tmp_path, val_check_interval=interval, callbacks=[SeedEpoch(0)]).fit(model, data())
+        ends.append(weights(model))
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
 def test_the_last_checkpoint_is_the_last_even_if_it_is_not_the_best(tmp_path):
     best = ModelCheckpoint(tmp_path, monitor="val/loss", mode="max", filename="b", save_last=True)
     trainer(tmp_path, max_epochs=4, enable_checkpointing=True, callbacks=[SaveLast(), best]).fit(

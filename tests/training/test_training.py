@@ -500,6 +500,23 @@ def test_images_of_the_wrong_shape_or_range_stop_the_run(tmp_path):
         trainer(tmp_path).fit(small(), data(x_shape=(1, 8, 8)))
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(math.nan, "nan, nan"), (math.inf, "0, inf"), (1.5, "0, 1.5"), (-1, "-1, 0")],
+)
+@pytest.mark.parametrize("place", [0, 7, 20])
+def test_images_out_of_range_stop_the_run_in_whichever_batch_they_are(
+    tmp_path, value, found, place
+):
+    images = torch.zeros(24, 1, 12, 12)
+    images[place, 0, 3, 4] = value
+    model = small()
+    loader = DataLoader([{"image": image} for image in images], batch_size=4)
+    with pytest.raises(ValueError, match=rf"image has values in \[{found}\], .* remove the NaNs"):
+        trainer(tmp_path, num_sanity_val_steps=0).fit(model, loader, loader)
+    assert weights(model).isfinite().all()
+
+
 @pytest.mark.parametrize("model", [small, lambda: GMM((1, 8, 8), 2)], ids=["VAE", "GMM"])
 @pytest.mark.parametrize("stage", ["fit", "validate", "test"])
 def test_data_without_images_stop_the_run(tmp_path, model, stage):

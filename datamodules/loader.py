@@ -6,6 +6,7 @@ processes together are the $b$-th batch of one process with $W$ times the batch 
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -78,6 +79,16 @@ def seeded(seed: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + stream)
 
 
+class InOrder(SequentialSampler):
+    """The order of the split; as Lightning counts epochs for it, a loader's place has its epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Note the epoch; Lightning calls it before every epoch."""
+        self.epoch = epoch
+
+
 class Shuffled:
     """A random order that is new in every epoch and the same for the same seed and epoch.
 
@@ -115,6 +126,21 @@ class Shuffled:
         return order[self.rank :: self.world_size]
 
 
+@dataclass
+class Place:
+    """How far an epoch has come.
+
+    Args:
+        epoch: Which epoch.
+        batches: How many batches it has.
+        taken: How many of them were handed out.
+    """
+
+    epoch: int
+    batches: int
+    taken: int = 0
+
+
 class Batches:
     """Loader over tensors in memory.
 
@@ -127,6 +153,10 @@ class Batches:
     batches share the examples if one process would run short. (With batch size 1 that cannot be
     had: in training the last batch of some has two examples; in evaluation the number of batches
     may differ.)
+
+    A loader that was given the `state_dict` of another goes on with the batch after the last one
+    that the other handed out, if it is asked for batches of the same epoch. Lightning keeps the
+    state in its checkpoints.
 
     Args:
         tensors: The split: tensors whose first dimension is N, or what reads like them.
@@ -166,11 +196,13 @@ class Batches:
         # Lightning looks for set_epoch in `sampler`, for a SequentialSampler where nothing may be
         # shuffled, and for `batch_sampler` where it finds a sampler.
         self.batch_sampler = None
-        self.sampler: Shuffled | SequentialSampler = (
+        self.sampler: Shuffled | InOrder = (
             Shuffled(self.n, seed, rank, world_size)
             if shuffle
-            else SequentialSampler(range(rank, self.n, world_size))
+            else InOrder(range(rank, self.n, world_size))
         )
+        self._place = Place(0, len(self))  # of the iterator that is in use
+        self._loaded: Place | None = None  # for the next one
 
     def weigh(self, weights: Tensor) -> None:
         """Draw examples in proportion to weights from the next epoch on, where they are shuffled.
@@ -195,7 +227,41 @@ class Batches:
             return min(batches, self.n // self.world_size)
         return batches
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the epoch, the same in all processes, and what examples weigh."""
+        weights = self.sampler.weights if isinstance(self.sampler, Shuffled) else None
+        return asdict(self._loaded or self._place) | (
+            {} if weights is None else {"weights": weights}
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iterator go on from the place where another loader was."""
+        self._loaded = Place(state["epoch"], state["batches"], state["taken"])
+        if "weights" in state:
+            self.weigh(state["weights"])
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        here = Place(self.sampler.epoch, len(self))
+        if (loaded := self._loaded) and loaded.epoch == here.epoch:
+            if loaded.batches != here.batches:
+                raise ValueError(
+                    f"the checkpoint is of an epoch of {loaded.batches} batches, but here it has "
+                    f"{here.batches}; resume with the same data, batch size and number of "
+                    "processes, or from the end of an epoch."
+                )
+            here.taken = loaded.taken % loaded.batches
+        # a model may iterate while an epoch is under way, whose place is to be kept then
+        outer, self._place, self._loaded = self._place, here, None
+        try:
+            for batch in self._epoch(here.taken):
+                here.taken += 1
+                yield batch
+        finally:
+            if self._place is here:
+                self._place = outer
+
+    def _epoch(self, first: int) -> Iterator[dict[str, Any]]:
+        """The batches of this epoch from the first on that is wanted."""
         if isinstance(self.sampler, Shuffled):
             order = self.sampler.indices().to(self.device)
         else:
@@ -211,7 +277,7 @@ class Batches:
         n, batches = len(order), len(self)
         # leaves an example for each batch still to come; for all but a short process this is b * B
         starts = [min(b * self.batch_size, n - batches + b) for b in range(batches)]
-        for start, stop in pairwise([*starts, n]):
+        for start, stop in list(pairwise([*starts, n]))[first:]:
             ready = {key: rows[start:stop] for key, rows in ordered.items()}
             # no name here holds the rows while the batch is used: the next ones take their memory
             yield self.finish(_taken(wide, order[start:stop]) | ready)

@@ -264,7 +264,9 @@ class LatentVariableModel(LightningModule, ABC):
             self.assets = assets()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        if batch_idx == 0 and "image" in batch:
+        # Images of the zoo's own loaders were bytes, so that the first batch speaks for all.
+        own = isinstance(getattr(self.trainer, "datamodule", None), DataModule)
+        if "image" in batch and (batch_idx == 0 or not own):
             check_images(batch["image"], self.x_shape)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

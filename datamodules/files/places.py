@@ -55,3 +55,21 @@ def set_dir(root: str | None, name: str) -> Path:
     A `name` that is an absolute path, or begins with `~`, is the folder itself.
     """
     return (data_dir() if root is None else Path(root).expanduser()) / Path(name).expanduser()
+
+
+def files_below(root: Path) -> list[Path]:
+    """Return all files in a folder and its sub-folders, as relative paths in alphabetical order.
+
+    Links to folders are followed, but for those that lead back to where they are. Hidden files and
+    folders are passed over.
+    """
+    found: list[Path] = []
+    above: dict[str, set[str]] = {}  # of a folder: where it and those it lies in really are
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        places = above.pop(folder, {os.path.realpath(folder)})
+        inner = {os.path.join(folder, name): name for name in subfolders if name[0] != "."}
+        real = {path: os.path.realpath(path) for path in inner}
+        above |= {path: places | {real[path]} for path in inner if real[path] not in places}
+        subfolders[:] = [name for path, name in inner.items() if path in above]
+        found += [Path(folder, name).relative_to(root) for name in names if name[0] != "."]
+    return sorted(found, key=Path.as_posix)

@@ -1,11 +1,10 @@
 """A user's own pictures, from any folder."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from zoo.datamodules.base import (
     split_indices,
     take,
 )
-from zoo.datamodules.files.places import DataError, Inventory
+from zoo.datamodules.files.places import DataError, Inventory, files_below
 
 # Formats that Pillow only identifies, or hands to another program.
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -36,7 +35,12 @@ class ImageFolder(ImageDataModule):
     to its central square and resized; of an animation the first frame counts. Its label is the
     number of the sub-folder of `root` that it is in, in alphabetical order of those that hold
     pictures (pictures in `root` itself count as a sub-folder "."); `class_names` has their names.
-    Hidden files and folders are passed over, and files that cannot be read are named in a warning.
+    Links to folders are followed, but for those that lead back to where they are. Hidden files and
+    folders are passed over, and files that cannot be read are named in a warning.
+
+    White is 65,535 in a picture of 16 bits; in one of 32 bits or of floating-point numbers, whose
+    format does not say, it is the least of 1 (floating-point numbers only), 255 and 65,535 that no
+    pixel exceeds.
 
     Args:
         root: The folder.
@@ -173,14 +177,11 @@ def picture_files(root: Path) -> list[Path]:
         raise DataError(f"{root} is not a folder: give the folder that holds your pictures.")
     known = Image.registered_extensions()
     extensions = {e for e, kind in known.items() if kind in Image.OPEN and kind not in NOT_PICTURES}
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths = [Path(folder, name) for name in names if not name.startswith(".")]
-        found += [p for p in paths if p.suffix.lower() in extensions and p.is_file()]
+    # a link to nothing counts, and is named among the files that cannot be read
+    found = [path for path in files_below(root) if path.suffix.lower() in extensions]
     if not found:
         raise DataError(f"{root} holds no pictures: put png, jpg or other picture files there.")
-    return sorted((path.relative_to(root) for path in found), key=Path.as_posix)
+    return found
 
 
 def each_picture(
@@ -214,18 +215,40 @@ def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     with Image.open(path) as image:
         # lets the JPEG decoder shrink by a power of two, to no less than twice what is needed
         image.draft(None, (2 * size, 2 * size))
-        upright = flat(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+        sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode[0] in "IF":
+            upright = Image.fromarray(eight_bits(np.asarray(upright), sixteen))
+        upright = flat(upright, "L" if channels == 1 else "RGB")
         square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
 
 
+def eight_bits(pixels: NDArray[Any], sixteen: bool) -> NDArray[np.uint8]:
+    """Return pixels of more than 8 bits as pixels of 8.
+
+    Args:
+        pixels: Whole or floating-point numbers, (H, W).
+        sixteen: Whether white is 65,535, as in all formats of 16 bits; else the pixels say.
+
+    Raises:
+        ValueError: if they do not say which number is white.
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 65535):  # also catches NaN
+        raise ValueError(
+            f"its pixels go from {low:g} to {high:g}, which says not what white is; save it with "
+            "0 to 255"
+        )
+    whites = (1, 255, 65535) if pixels.dtype.kind == "f" else (255, 65535)
+    white = 65535 if sixteen else next(white for white in whites if high <= white)
+    return (pixels.astype(np.float64) * (255 / white) + 0.5).astype(np.uint8)
+
+
 def flat(image: Image.Image, mode: str) -> Image.Image:
-    """Return an opaque 8-bit image in the given mode, "L" or "RGB"."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white")
-    if image.mode.startswith("I"):  # 16 bits, in "I" widened to 32
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    """Return an opaque image in the given mode, "L" or "RGB"."""
+    if image.mode == "LAB":  # of which Pillow makes no grey
+        image = image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zoo.datamodules.files.download import TIMEOUT_S, socket_timeout
-from zoo.datamodules.files.places import DataError
+from zoo.datamodules.files.places import DataError, files_below
 from zoo.datamodules.files.text import bad_line, brief, plain_or_packed, read_lines, read_text
 
 AP = "https://github.com/blei-lab/lda-c/blob/master/example/ap.tgz"
@@ -133,8 +133,7 @@ def read_texts(folder: Path) -> Corpus:
     Raises:
         DataError: if there are none, one cannot be read, or they have no words.
     """
-    paths = [path.relative_to(folder) for path in folder.rglob("*.txt") if path.is_file()]
-    names = sorted(p.as_posix() for p in paths if not any(n.startswith(".") for n in p.parts))
+    names = [path.as_posix() for path in files_below(folder) if path.suffix == ".txt"]
     if not names:
         raise DataError(f"{folder} holds no .txt file: give name, the folder of your texts.")
     return bags([read_text(folder / name) for name in names], names, folder)

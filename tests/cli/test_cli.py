@@ -591,9 +591,9 @@ def test_unwritable_output(refused, model):
     Path("file").write_text("mine")
     assert "cannot write file/x.png" in refused("sample", model, "-n1", "-o", "file/x.png")
     assert Path("file").read_text() == "mine"
-    Path("folder").mkdir()
-    assert "cannot write folder" in refused("sample", model, "-n1", "-o", "folder")
-    assert not [*Path("folder").iterdir()]
+    Path("folder.png").mkdir()
+    assert "cannot write folder.png" in refused("sample", model, "-n1", "-o", "folder.png")
+    assert not [*Path("folder.png").iterdir()]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

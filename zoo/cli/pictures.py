@@ -69,7 +69,11 @@ def _command(
     command.add_argument("model", help="name or folder")
     command.add_argument("-n", type=int, default=n, help="how many")
     command.add_argument(
-        "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(f"{name}.png"),
+        help=f"PNG, JPEG or WebP file{kinds}",
     )
     command.add_argument("--seed", type=int, default=0, help="seed of all draws")
     command.add_argument("--given", metavar="LABEL", help="condition of a conditional model")
@@ -89,8 +93,10 @@ def _command_on_images(
 def _load(args: argparse.Namespace) -> "LatentVariableModel":
     import torch
 
+    from zoo.plots.grids import ANIMATIONS, PICTURES, check_suffix
     from zoo.pretrained.loading import from_pretrained
 
+    check_suffix(args.output, {**PICTURES, **ANIMATIONS})
     if getattr(args, "n", 1) < 1:
         raise ZooError(f"-n is {args.n}, but at least 1 is needed.")
     model = from_pretrained(args.model)

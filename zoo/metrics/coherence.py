@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from zoo.metrics.checks import check_rows
+
 
 class Coherence(NamedTuple):
     """UMass and NPMI coherence of each topic, both float64 (K,); larger is better."""
@@ -57,13 +59,26 @@ class TopicCoherence(Metric):
         self.add_state("together", zeros, dist_reduce_fx="sum")  # documents with both, (U, U)
 
     def update(self, x: Tensor) -> None:
-        """Add documents, counts of shape (B, V)."""
+        """Add documents, counts of shape (B, V).
+
+        Raises:
+            ValueError: if they are not finite, or lack one of the terms.
+        """
+        check_rows("documents", x, 0)
+        if (last := int(self.terms.max())) >= x.shape[1]:
+            raise ValueError(f"top_terms has term {last}, but documents have {x.shape[1]} terms.")
         found = (x.index_select(1, self.terms) > 0).float()  # (B, U)
         self.count += len(x)
         self.together += found.T @ found  # whole numbers, exact in float32 below 2^24
 
     def compute(self) -> Coherence:
-        """The coherence of each topic."""
+        """The coherence of each topic.
+
+        Raises:
+            ValueError: if there are no documents.
+        """
+        if not self.count:
+            raise ValueError("there are no documents to find terms in; update with some first.")
         n = self.place.shape[1]
         earlier, later = torch.triu_indices(n, n, offset=1)
         first, second = self.place[:, earlier], self.place[:, later]  # (K, pairs)

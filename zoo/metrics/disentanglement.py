@@ -21,6 +21,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from zoo.metrics.boosting import boosted_trees
+from zoo.metrics.checks import check_numbers, check_rows
 from zoo.metrics.order import shuffled
 
 CELLS = 20
@@ -28,6 +29,32 @@ TEST_SHARE = 1 / 3
 
 
 # --- functions of codes (N, D) and factors (N, F) ------------------------------------------------
+
+
+def check_factors(codes: Tensor, factors: Tensor, least: int = 1) -> None:
+    """Raise ValueError unless codes (N, D) are finite and factors (N, F) are whole and vary.
+
+    Args:
+        codes: Floats.
+        factors: Whole numbers.
+        least: How many factors are needed.
+    """
+    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
+        raise ValueError(
+            f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}, but "
+            "must be (N, D) and (N, F)."
+        )
+    check_rows("codes", codes)
+    if factors.is_floating_point():
+        raise ValueError(f"factors have type {factors.dtype}, but must be whole numbers.")
+    if factors.shape[1] < least:
+        raise ValueError(f"factors have {factors.shape[1]} columns, but need at least {least}.")
+    constant = (factors == factors[0]).all(0)
+    if constant.any():
+        raise ValueError(
+            f"factor {int(constant.int().argmax())} has one value only, so that nothing can be "
+            "said of it; leave it out."
+        )
 
 
 def mutual_information(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +68,11 @@ def mutual_information(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         I, float64 (D, F), and H(v_j), float64 (F,).
+
+    Raises:
+        ValueError: as `check_factors` does.
     """
+    check_factors(codes, factors)
     low, high = codes.aminmax(dim=0)
     width = (high - low).clamp(min=torch.finfo(codes.dtype).tiny)
     cells = ((codes - low) / width * CELLS).long().clamp(max=CELLS - 1)  # (N, D)
@@ -94,7 +125,11 @@ def modularity(codes: Tensor, factors: Tensor) -> Tensor:
     Args:
         codes: Floats of shape (N, D).
         factors: Whole numbers of shape (N, F), F at least 2.
+
+    Raises:
+        ValueError: as `check_factors` does.
     """
+    check_factors(codes, factors, 2)
     squares = mutual_information(codes, factors)[0].square()  # (D, F)
     if not len(squares):
         return squares.sum()
@@ -112,9 +147,13 @@ def sap(codes: Tensor, factors: Tensor) -> Tensor:
     Args:
         codes: Floats of shape (N, D).
         factors: Whole numbers of shape (N, F).
+
+    Raises:
+        ValueError: as `check_factors` does, or if a factor does not vary in what is fitted.
     """
     from sklearn.svm import LinearSVC
 
+    check_factors(codes, factors)
     (z, v), (test_z, test_v) = _parts(codes, factors)
     accuracy = torch.zeros(z.shape[1], v.shape[1], dtype=torch.float64)
     for i in range(z.shape[1]):
@@ -144,7 +183,11 @@ def dci(codes: Tensor, factors: Tensor) -> DCIScores:
     Args:
         codes: Floats of shape (N, D).
         factors: Whole numbers of shape (N, F), F at least 2.
+
+    Raises:
+        ValueError: as `check_factors` does, or if a factor does not vary in what is fitted.
     """
+    check_factors(codes, factors, 2)
     (z, v), (test_z, test_v) = _parts(codes, factors)
     if not z.shape[1]:
         none = torch.zeros((), dtype=torch.float64)
@@ -175,7 +218,13 @@ def factor_vae_score(variances: Tensor, fixed: Tensor) -> Tensor:
     Args:
         variances: Variance of each dimension in each batch over that in all codes, (M, D).
         fixed: Which factor is fixed in each batch, int64 (M,).
+
+    Raises:
+        ValueError: if variances are not finite, or batches fix one factor only.
     """
+    check_rows("variances", variances)
+    if (fixed == fixed[0]).all():
+        raise ValueError(f"all batches agree on factor {int(fixed[0])}; give others too.")
     if not variances.shape[1]:
         return torch.zeros((), dtype=torch.float64)
     votes, fixed = variances.argmin(1).cpu(), fixed.cpu()
@@ -199,6 +248,10 @@ def _parts(codes: Tensor, factors: Tensor) -> tuple[Part, Part]:
         raise ValueError(f"there are {len(codes)} codes, but a fit and its test need at least 3.")
     z, v = shuffled(codes.double(), factors)
     fit = len(z) - round(len(z) * TEST_SHARE)
+    if (v[:fit] == v[0]).all(0).any():
+        raise ValueError(
+            f"a factor has one value only among the {fit} codes to fit on; give more codes."
+        )
     return (z[:fit], v[:fit]), (z[fit:], v[fit:])
 
 
@@ -234,8 +287,7 @@ class CodeMetric(Metric, ABC):
                 f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}, but "
                 "must be (B, D) and (B, F)."
             )
-        if not codes.isfinite().all():
-            raise ValueError("codes have NaN or infinite values; the model is not usable.")
+        check_numbers("codes", codes)
         self.codes.append(codes.detach())
         self.factors.append(factors.detach())
 
@@ -243,15 +295,12 @@ class CodeMetric(Metric, ABC):
         """The codes' dimensions that vary, float64 (N, D'), and the factors, int64 (N, F).
 
         Raises:
-            ValueError: if a factor has one value only.
+            ValueError: if there are no codes.
         """
+        if not len(self.codes):
+            raise ValueError("there are no codes; update with some first.")
         codes, factors = dim_zero_cat(self.codes).double(), dim_zero_cat(self.factors)
-        low, high = factors.aminmax(dim=0)
-        if (low == high).any():
-            raise ValueError(
-                f"factor {int((low == high).int().argmax())} has one value only, so that nothing "
-                "can be said of it; leave it out."
-            )
+        check_factors(codes, factors)
         return codes[:, codes.var(0) > self.min_variance], factors
 
 
@@ -321,7 +370,16 @@ class FactorVAEScore(Metric):
         Args:
             codes: Of M batches of L pictures, floats (M, L, D), L at least 2.
             fixed: Which factor each batch agrees on, int64 (M,).
+
+        Raises:
+            ValueError: if they are of other shapes, or a code is not finite.
         """
+        if codes.ndim != 3 or codes.shape[1] < 2 or fixed.shape != codes.shape[:1]:
+            raise ValueError(
+                f"codes have shape {tuple(codes.shape)} and fixed {tuple(fixed.shape)}, but must "
+                "be (M, L, D), L at least 2, and (M,)."
+            )
+        check_numbers("codes", codes)
         codes = codes.detach().to(self.mean_sum.dtype)
         self.variances.append(codes.var(1))
         self.fixed.append(fixed)
@@ -337,4 +395,6 @@ class FactorVAEScore(Metric):
 
     def compute(self) -> Tensor:
         """The score, a scalar in [0, 1]."""
+        if not len(self.variances):
+            raise ValueError("there are no codes; update with some first.")
         return factor_vae_score(self.shares(), dim_zero_cat(self.fixed))

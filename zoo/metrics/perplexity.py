@@ -7,7 +7,10 @@ from torch import Tensor
 
 
 class Perplexity(NamedTuple):
-    """The perplexity of a word, and its standard error over documents; None where there is one."""
+    """The perplexity of a word, and its standard error over documents.
+
+    The error is None of one document, and of a perplexity that is infinite.
+    """
 
     value: float
     standard_error: float | None
@@ -25,15 +28,19 @@ def perplexity(log_prob: Tensor, words: Tensor) -> Perplexity:
         words: How many words the probabilities are of, (N,).
 
     Raises:
-        ValueError: if there are no words.
+        ValueError: if there are no words, or a probability is NaN.
     """
     log_prob, words = log_prob.double(), words.double()
+    if log_prob.shape != words.shape:
+        raise ValueError(f"there are {len(log_prob)} probabilities, but {len(words)} documents.")
+    if log_prob.isnan().any():
+        raise ValueError("log_prob has NaNs; see what made them.")
     n, total = len(words), words.sum()
     if not total > 0:
         raise ValueError(f"a perplexity is of words, but the {n} documents have none.")
     mean = log_prob.sum() / total
-    value = math.exp(-mean)
-    if n < 2:
+    value = math.exp(-mean) if -mean < 700 else math.inf
+    if n < 2 or value == math.inf:  # of an impossible document
         return Perplexity(value, None)
     error = (log_prob - mean * words).square().sum().mul(n / (n - 1)).sqrt() / total
     return Perplexity(value, value * float(error))

@@ -7,6 +7,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from zoo.metrics.checks import check_rows
+
 CHUNK = 1024  # codes whose distances to all others are held at a time
 
 
@@ -23,7 +25,15 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
 
     Returns:
         Their labels, int64 (M,).
+
+    Raises:
+        ValueError: if there is one label only, or codes are not finite.
     """
+    _check(codes, test_codes)
+    if (labels == labels[0]).all():
+        raise ValueError(
+            f"all codes to be fitted have the label {int(labels[0])}; give others too."
+        )
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -47,7 +57,13 @@ def knn_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, k: int = 5) -> 
 
     Returns:
         Their labels, int64 (M,).
+
+    Raises:
+        ValueError: if there are fewer than k codes, or codes are not finite.
     """
+    _check(codes, test_codes)
+    if labels.min() < 0:
+        raise ValueError(f"there is a label {int(labels.min())}, but labels are at least 0.")
     if len(codes) < k:
         raise ValueError(f"there are {len(codes)} codes, but {k} neighbours are to vote.")
     x, votes = codes.double(), torch.nn.functional.one_hot(labels)
@@ -59,6 +75,11 @@ def knn_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, k: int = 5) -> 
         nearest = torch.topk((rows - centre) @ x.T - half_norms, k, dim=1).indices  # (CHUNK, k)
         found.append(votes[nearest].sum(1).argmax(1))
     return torch.cat(found)
+
+
+def _check(codes: Tensor, test_codes: Tensor) -> None:
+    check_rows("codes to be fitted", codes)
+    check_rows("codes to be tested", test_codes)
 
 
 class Probe(Metric, ABC):
@@ -82,7 +103,12 @@ class Probe(Metric, ABC):
             codes: What a model gives for data.
             labels: What the data are.
             test: Whether they are to be labelled; else they are what is learned from.
+
+        Raises:
+            ValueError: if there are not as many labels as codes.
         """
+        if len(codes) != len(labels):
+            raise ValueError(f"there are {len(codes)} codes, but {len(labels)} labels.")
         (self.test_codes if test else self.codes).append(codes.detach())
         (self.test_labels if test else self.labels).append(labels)
 

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
+from zoo.metrics.checks import check_counted, check_places, check_rows
 from zoo.metrics.order import shuffled
 
 CHUNK = 1024  # rows whose distances to all others are held at a time
@@ -34,6 +35,38 @@ class FrechetDistance(FrechetInceptionDistance):
     def __init__(self, features: int) -> None:
         # What torchmetrics takes for images are the features already.
         super().__init__(feature=nn.Identity(), normalize=True, input_img_size=(features,))  # type: ignore[arg-type]
+        self.features = features
+
+    def update(self, imgs: Tensor, real: bool) -> None:
+        """Add features, floats (B, D), of real or of generated data.
+
+        Raises:
+            ValueError: if they are of another shape, or not finite.
+        """
+        name = f"features of {'real' if real else 'generated'} data"
+        check_rows(name, imgs, 0)
+        if imgs.shape[1] != self.features:
+            raise ValueError(
+                f"{name} are {imgs.shape[1]}, but this distance is of {self.features}."
+            )
+        super().update(imgs, real)
+
+    def compute(self) -> Tensor:
+        """The distance, a scalar.
+
+        Raises:
+            ValueError: if there are too few data, or their features are too large.
+        """
+        real, generated = map(int, (self.real_features_num_samples, self.fake_features_num_samples))
+        if min(real, generated) < 2:
+            raise ValueError(
+                f"there are {real} real and {generated} generated data, but a covariance needs at "
+                "least 2 of each; give more."
+            )
+        distance = super().compute()
+        if not distance.isfinite():
+            raise ValueError("the distance is not finite, as features are too large; scale them.")
+        return distance
 
 
 def kernel_distance(real: Tensor, generated: Tensor) -> Tensor:
@@ -44,8 +77,11 @@ def kernel_distance(real: Tensor, generated: Tensor) -> Tensor:
     Args:
         real: Features of shape (N, D), N at least 2.
         generated: Features of shape (M, D), M at least 2.
+
+    Raises:
+        ValueError: if there are too few data, or features are not finite.
     """
-    x, y = real.double(), generated.double()
+    x, y = _both(real, generated, 2, 2)
 
     def k(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
@@ -75,8 +111,11 @@ def precision_recall(real: Tensor, generated: Tensor, k: int = 3) -> PrecisionRe
         real: Features of shape (N, D), N above k.
         generated: Features of shape (M, D), M above k.
         k: Which neighbour's distance is the radius.
+
+    Raises:
+        ValueError: if there are too few data, or features are not finite.
     """
-    x, y = real.double(), generated.double()
+    x, y = _both(real, generated, k + 1, k + 1)
     return PrecisionRecallScores(
         _times_covered(y, x, k).clamp(max=1).mean(), _times_covered(x, y, k).clamp(max=1).mean()
     )
@@ -100,8 +139,11 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
         real: Features of shape (N, D), N above k.
         generated: Features of shape (M, D), M at least 1.
         k: Which neighbour's distance is the radius of a real datum's ball.
+
+    Raises:
+        ValueError: if there are too few data, or features are not finite.
     """
-    x, y = real.double(), generated.double()
+    x, y = _both(real, generated, k + 1, 1)
     radius = _radii(x, k)
     covered = [
         (_squared_distances(rows, y) <= r[:, None]).any(1)
@@ -112,6 +154,13 @@ def density_coverage(real: Tensor, generated: Tensor, k: int = 5) -> DensityCove
     )
 
 
+def _both(real: Tensor, generated: Tensor, n: int, m: int) -> tuple[Tensor, Tensor]:
+    """Features as float64, at least n of real data and m of generated ones."""
+    check_rows("features of real data", real, n)
+    check_rows("features of generated data", generated, m)
+    return real.double(), generated.double()
+
+
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Between all rows of (N, D) and (M, D): (N, M)."""
     squares = a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
@@ -120,8 +169,8 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 def _radii(x: Tensor, k: int) -> Tensor:
     """Squared distance of each row of (N, D) to its k-th nearest other, (N,)."""
-    if len(x) <= k:
-        raise ValueError(f"there are {len(x)} data, but a {k}-th neighbour needs at least {k + 1}.")
+    if k < 1:
+        raise ValueError(f"k is {k}, but must be at least 1.")
     # each row is its own nearest
     nearest = [
         _squared_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in torch.split(x, CHUNK)
@@ -164,13 +213,11 @@ class FeatureMetric(Metric, ABC):
         """The features of real, (N, D), and of generated data, (M, D).
 
         Raises:
-            ValueError: if there are none of one, or some are not finite.
+            ValueError: if there are none of one.
         """
         for name, parts in (("real", self.real), ("generated", self.generated)):
             if not len(parts) or not len(dim_zero_cat(parts)):
                 raise ValueError(f"there are no {name} data; update with real={name == 'real'}.")
-            if not dim_zero_cat(parts).isfinite().all():
-                raise ValueError(f"features of {name} data have NaN or infinite values.")
         return dim_zero_cat(self.real), dim_zero_cat(self.generated)
 
 
@@ -186,6 +233,8 @@ class KernelDistance(FeatureMetric):
 
     def __init__(self, subset_size: int = 1000) -> None:
         super().__init__()
+        if subset_size < 2:
+            raise ValueError(f"subset_size is {subset_size}, but must be at least 2.")
         self.subset_size = subset_size
 
     def compute(self) -> dict[str, Tensor]:
@@ -269,6 +318,7 @@ class ModeCoverage(Metric):
 
         Of n data from all modes equally, the latter is about (K - 1) / 2n, not 0.
         """
+        check_counted("mode", self.counts)
         p = self.counts.double() / self.counts.sum()
         kl = torch.special.xlogy(p, p * len(p)).sum()
         return {"modes": (self.counts > 0).sum(), "kl": kl}
@@ -298,6 +348,7 @@ class CodebookPerplexity(Metric):
 
     def compute(self) -> Tensor:
         """The perplexity, a scalar in [1, K]."""
+        check_counted("code", self.counts)
         p = self.counts.double() / self.counts.sum()
         perplexity: Tensor = (-torch.special.xlogy(p, p).sum()).exp()
         return perplexity
@@ -305,9 +356,5 @@ class CodebookPerplexity(Metric):
 
 def _count(counts: Tensor, name: str, index: Tensor) -> None:
     """Add to counts, (K,), how often each of 0 to K - 1 is in `index`."""
-    if index.numel() and (index.min() < 0 or index.max() >= len(counts)):
-        raise ValueError(
-            f"there is a {name} {int(index.min())} or {int(index.max())}, but they are 0 to "
-            f"{len(counts) - 1}."
-        )
+    check_places(name, index, len(counts))
     counts += torch.bincount(index.flatten(), minlength=len(counts))

@@ -1,13 +1,15 @@
 """Pictures of images, of tables and of points, as tensors and files."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from zoo.checkpoints.files import write_atomically
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -44,8 +46,22 @@ def signed(values: Tensor) -> Tensor:
     return 0.5 + 0.5 * values / most
 
 
+PICTURES: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".webp": {"format": "WEBP", "lossless": True},
+}
+"""How pictures are saved, by the ends of files' names."""
+
 ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}
 """Formats of moving pictures, by the ends of files' names."""
+
+
+def check_suffix(path: Path, known: Iterable[str]) -> None:
+    """Raise ZooError unless the file's name ends in one of the known ways."""
+    if path.suffix.lower() not in known:
+        raise ZooError(f"cannot draw {path.name!r}; let its name end in {' or '.join(known)}.")
 
 
 def save_grid(
@@ -55,22 +71,26 @@ def save_grid(
     min_width: int = 448,
     colours: int | None = None,
 ) -> None:
-    """Save a grid of images as a PNG file, small images magnified to whole multiples.
+    """Save a grid of images as a picture, small images magnified to whole multiples.
 
     Args:
         images: Images of shape (N, C, H, W) in [0, 1].
-        path: Where to; its folder is made if it is not there.
+        path: Where to; its name ends in one of `PICTURES`, and its folder is made if need be.
         columns: Images in a row; by default as square as can be.
         min_width: The picture is magnified until it is at least this many pixels wide.
-        colours: Keep so many, 256 at the most: a third of the size, enough for a chart.
+        colours: Keep so many in a PNG file, 256 at the most: a third of the size, enough for a
+            chart.
 
     Raises:
-        ZooError: if the file cannot be written.
+        ZooError: if the name has another end, or the file cannot be written.
     """
+    path = Path(path).expanduser()
+    check_suffix(path, PICTURES)
+    settings = PICTURES[path.suffix.lower()]
     picture = _picture(images, columns, min_width)
-    if colours is not None:
+    if colours is not None and settings["format"] == "PNG":
         picture = picture.quantize(colours)
-    write_atomically(Path(path).expanduser(), lambda part: picture.save(part, format="PNG"))
+    write_atomically(path, lambda part: picture.save(part, **settings))
 
 
 def save_animation(paths: Tensor, path: str | Path, min_width: int = 448) -> None:
@@ -84,9 +104,10 @@ def save_animation(paths: Tensor, path: str | Path, min_width: int = 448) -> Non
         min_width: As for `save_grid`.
 
     Raises:
-        ZooError: if the file cannot be written.
+        ZooError: if the name has another end, or the file cannot be written.
     """
     path = Path(path).expanduser()
+    check_suffix(path, ANIMATIONS)
     steps = [*range(paths.shape[1]), *range(paths.shape[1] - 2, 0, -1)]
     first, *others = (_picture(paths[:, t], None, min_width) for t in steps)
     write_atomically(

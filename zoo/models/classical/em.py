@@ -132,11 +132,14 @@ class EMModel(LatentVariableModel, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        if self.kappa is not None:
-            checkpoint["em"] = {"statistics": self._statistics, "steps": self._steps}
+        statistics = self._statistics
+        if self.kappa is None:  # of the part of an epoch that this process has seen
+            statistics = self._summed({name: s.clone() for name, s in statistics.items()})
+        checkpoint["em"] = {"statistics": statistics, "steps": self._steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.kappa is not None and "em" in checkpoint:
+        # Statistics of all processes are those of the first one then.
+        if "em" in checkpoint and (self.kappa is not None or self.global_rank == 0):
             self._statistics = checkpoint["em"]["statistics"]
             self._steps = checkpoint["em"]["steps"]
 
@@ -251,7 +254,7 @@ def array_batch(data: Any, key: str, x_shape: Sequence[int]) -> Batch:
 
 def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:
     for name, s in statistics.items():
-        total[name] = total[name] + s if name in total else s
+        total[name] = total[name].to(s.device) + s if name in total else s
 
 
 def _parts(batch: Batch, size: int) -> Iterator[Batch]:

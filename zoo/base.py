@@ -23,6 +23,7 @@ from zoo.checkpoints.catalog import locate
 from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
+from zoo.datamodules.loader import Batches
 from zoo.errors import ZooError
 
 Modality = Literal["image", "vector", "sequence", "document"]
@@ -265,7 +266,7 @@ class LatentVariableModel(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Images of the zoo's own loaders were bytes, so that the first batch speaks for all.
-        own = isinstance(getattr(self.trainer, "datamodule", None), DataModule)
+        own = isinstance(self.trainer.train_dataloader, Batches)
         if "image" in batch and (batch_idx == 0 or not own):
             check_images(batch["image"], self.x_shape)
 

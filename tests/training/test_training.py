@@ -254,9 +254,12 @@ def images():
 
 RESUMED = {
     "VAE": (small, images),
-    "AE": (lambda: AE((1, 12, 12), latent_dim=4, hidden=(32,), noise=0.2, components=2), images),
+    "AE": (
+        lambda: AE(x_shape=(1, 12, 12), latent_dim=4, hidden=(32,), noise=0.2, components=2),
+        images,
+    ),
     "DBVAE": (
-        lambda: DBVAE((3, 16, 16), latent_dim=4, hidden=(4, 8)),
+        lambda: DBVAE(x_shape=(3, 16, 16), latent_dim=4, hidden=(4, 8)),
         lambda: FakeFaces(size=16, n=60, batch_size=8, attributes=["Smiling"]),
     ),
     "GMM": (

@@ -13,6 +13,7 @@ from zoo.checkpoints.config import Config, write_config
 from zoo.checkpoints.files import CONFIG, FILES, GOLDEN, WEIGHTS, sha256, write_text
 from zoo.checkpoints.weights import (
     M,
+    as_built,
     build,
     load_weights,
     read_header,
@@ -69,9 +70,11 @@ def save(
         half: Round float32 weights to float16.
 
     Raises:
-        ZooError: if the folder cannot be written to, or a weight is too large for float16.
+        ZooError: if the folder cannot be written to, a weight is too large for float16, or the
+            model has other parts than its arguments build.
     """
-    stored = rounded(model) if half else model
+    stored = as_built(model, lambda: type(model)(**config.init_args))
+    stored = rounded(stored) if half else stored
     write_weights(stored, folder / WEIGHTS, half)
     write_tensors(golden(stored), folder / GOLDEN)
     for name, text in assets.items():

@@ -7,6 +7,32 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+REACH = 10.0  # of codes that have N(0, I) as their prior; those of data do not leave it
+
+
+class LogTails:
+    """The map of vectors that leaves numbers up to 10 alone and takes 10 + t to 10 + log(1 + t).
+
+    Steps of a flow multiply, so that an image unlike those of training would have a code of
+    thousands. Numbers below -10 likewise.
+    """
+
+    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map z, (..., D), and give log |det| of the Jacobian, (...)."""
+        inside = z.clamp(-REACH, REACH)
+        beyond = z - inside
+        shrunk = beyond.abs().log1p()
+        return inside + beyond.sign() * shrunk, -shrunk.sum(-1)
+
+    def inv(self, y: Tensor) -> Tensor:
+        """Undo the map of (..., D)."""
+        inside = y.clamp(-REACH, REACH)
+        beyond = y - inside
+        return inside + beyond.sign() * beyond.abs().expm1()
+
+    def log_abs_det_jacobian(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.call_and_ladj(z)[1]
+
 
 class PushForward(Distribution):
     r"""The distribution of $z = f_T \circ \dots \circ f_1(z_0)$: that of a normalizing flow.
@@ -16,7 +42,7 @@ class PushForward(Distribution):
 
     Args:
         base: Distribution of z_0.
-        transforms: f_1 to f_T, of zuko.
+        transforms: f_1 to f_T, as zuko has them.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}

@@ -22,6 +22,7 @@ from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_choice, check_image_shape, check_images
 from zoo.distributions.factorised import at_least_float32
+from zoo.nn.precision import suited
 from zoo.optim import Schedule, adam
 
 Target = Literal["label", "attributes"]
@@ -115,11 +116,11 @@ class Classifier(LatentVariableModel):
     def encode(self, x: Tensor) -> Tensor:
         """The features h(x): (B, C, H, W) in [0, 1] to (B, D)."""
         check_images(x, self.x_shape)
-        return at_least_float32(self.features(x))
+        return at_least_float32(self.features(suited(x, self.features)))
 
     def logits(self, x: Tensor) -> Tensor:
         """a(x): (B, C, H, W) to (B, K)."""
-        return at_least_float32(self.head(self.features(x)))
+        return at_least_float32(self.head(self.features(suited(x, self.features))))
 
     def classify(self, x: Tensor) -> Tensor:
         """p(y = k | x), or p(y_k = 1 | x) of attributes: (B, C, H, W) in [0, 1] to (B, K)."""

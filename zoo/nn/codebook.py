@@ -13,13 +13,16 @@ Sums are over all processes, and new starts those of the first, so that all have
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+
+from zoo.distributions.factorised import at_least_float32
+from zoo.nn.precision import AtLeastFloat32
 
 DEAD = 0.03
 """A code starts again when its running average of vectors falls below this share of the mean."""
 
 
-class Codebook(nn.Module):
+class Codebook(AtLeastFloat32):
     """K codes of D numbers, moved by exponential moving averages.
 
     Args:
@@ -41,7 +44,7 @@ class Codebook(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Positions of the nearest codes, (*,) int64, of vectors z (*, D)."""
         with torch.autocast(z.device.type, enabled=False):
-            z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+            z = at_least_float32(z)
             codes = self.codes.to(z)
             # |z - e|^2 without |z|^2, which all codes share
             return (codes.square().sum(-1) - 2 * z @ codes.mT).argmin(-1)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from zoo.distributions.factorised import at_least_float32
 from zoo.nn.conv import ResidualConv
 from zoo.nn.mlp import ACTIVATIONS, Activation, ResidualBlock
+from zoo.nn.precision import AtLeastFloat32
 
 Block = TypeVar("Block", ResidualBlock, ResidualConv)
 
@@ -130,7 +131,7 @@ class OnGrids(nn.Sequential):
         return outputs.reshape(*h.shape[:-3], *outputs.shape[1:])
 
 
-class Ladder(nn.Module):
+class Ladder(AtLeastFloat32):
     """All layers of latents, the top one first: vectors, and below them grids where there are any.
 
     Args:

@@ -56,7 +56,9 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     cls = family(ckpt["zoo"]["family"])
     model = cls(**checked_arguments(cls, str(path), ckpt["hyper_parameters"], {}))
     try:
-        model.load_state_dict(ckpt["state_dict"], strict=True)
+        # Of parts that were compiled, weights have this in their names.
+        weights = {name.replace("_orig_mod.", ""): w for name, w in ckpt["state_dict"].items()}
+        model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ZooError(
             f"{path} does not fit the model that its arguments build "

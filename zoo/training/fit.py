@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from zoo import datamodules, models  # whose classes get short names in recipes
 from zoo.base import LatentVariableModel
@@ -20,7 +21,9 @@ from zoo.pretrained.class_paths import short_names
 from zoo.pretrained.runs import read_training_checkpoint
 from zoo.training import monitors as monitors  # likewise
 from zoo.training import push as push  # likewise
+from zoo.training.divergence import StopWhenDiverged
 from zoo.training.messages import explain
+from zoo.training.precision import suited_precision
 from zoo.training.recipes import latest_checkpoint, parsable, read_recipe, recipe_path
 from zoo.training.saving import AtomicCheckpointIO, SaveLast
 from zoo.training.seeding import SeedEpoch
@@ -42,6 +45,17 @@ class ZooCLI(LightningCLI):
                 "trainer.logger": _subclass_names(Logger),
             }
             raise ZooError(explain(str(error), flags, classes)) from None
+
+    def before_instantiate_classes(self) -> None:
+        config = self._get(self.config, "trainer")
+        asked = str(config["precision"])
+        suited = suited_precision(asked, str(config["accelerator"]))
+        if suited != asked:
+            config["precision"] = suited
+            rank_zero_only(print)(
+                f"Training in float32: this machine computes {asked} by emulation, many times "
+                "slower."
+            )
 
     def instantiate_classes(self) -> None:
         self._refuse_tokens()
@@ -73,7 +87,7 @@ class ZooCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         plugins = _as_list(config.get("plugins"))
         callbacks = _as_list(config.get("callbacks"))
-        always: list[Callback] = [SeedEpoch(), SaveLast()]
+        always: list[Callback] = [SeedEpoch(), SaveLast(), StopWhenDiverged()]
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):

@@ -24,6 +24,7 @@ from zoo.checks import check_at_least, check_choice, check_image_shape, check_sh
 from zoo.distributions.factorised import at_least_float32, image_likelihood
 from zoo.nn import ConvDecoder, ConvEncoder, mlp
 from zoo.nn.mlp import Activation
+from zoo.nn.precision import suited
 from zoo.optim import Schedule, adam
 
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -138,7 +139,7 @@ class Autoencoder(LatentVariableModel, ABC):
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
         check_shape("z", z, self.latent_shape)
-        return image_likelihood(self.decoder(z), self.log_scale)
+        return image_likelihood(self.decoder(suited(z, self.decoder)), self.log_scale)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
@@ -158,7 +159,7 @@ class Autoencoder(LatentVariableModel, ABC):
     def code(self, x: Tensor) -> Tensor:
         """The encoder's output for images (B, C, H, W), in float32 or better."""
         check_shape("image", x, self.x_shape)
-        return at_least_float32(self.encoder(x))
+        return at_least_float32(self.encoder(suited(x, self.encoder)))
 
     def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
         """The weight of a loss term, which moves from `start` to `weight` over the first steps.

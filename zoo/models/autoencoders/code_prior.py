@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
 from zoo.inference import mixtures
+from zoo.nn.precision import AtLeastFloat32
 
 Kind = Literal["gmm", "vamp"]
 
@@ -24,7 +25,7 @@ FLOOR = 1e-4
 HELD_OUT = 5000  # codes at the most, by which h is chosen
 
 
-class CodePrior(nn.Module):
+class CodePrior(AtLeastFloat32):
     """Mixture of Gaussians with full covariances; N(0, I) until it is fitted.
 
     Args:

@@ -26,6 +26,7 @@ from zoo.checks import check_at_least, check_images, check_shape, check_symbols
 from zoo.distributions.factorised import diagonal_gaussian, image_likelihood, standard_gaussian
 from zoo.errors import nearest
 from zoo.models.autoencoders.base import Autoencoder
+from zoo.nn.precision import suited
 from zoo.plots.grids import grid
 
 ROWS = 12  # images whose style is transferred to other labels, at the most
@@ -120,8 +121,8 @@ class ConditionalVAE(Autoencoder):
         """p(x | z, y) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
         check_shape("z", z, self.latent_shape)
         one_hot = nn.functional.one_hot(self._labels_of(z, "codes"), len(self.labels))
-        output = self.decoder(torch.cat([z, one_hot.to(z)], 1))  # (B, C, H, W)
-        return image_likelihood(output, self.log_scale)
+        code = torch.cat([z, one_hot.to(z)], 1)  # (B, D + K)
+        return image_likelihood(self.decoder(suited(code, self.decoder)), self.log_scale)
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""

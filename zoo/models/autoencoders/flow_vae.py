@@ -15,10 +15,8 @@ The steps are zuko's. The density of any other z takes D passes a step.
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
-from zuko.flows import MaskedAutoregressiveTransform
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
@@ -26,7 +24,7 @@ from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.distributions.flow import PushForward
 from zoo.inference import divergence
 from zoo.models.autoencoders.base import Autoencoder
-from zoo.nn.mlp import ACTIVATIONS
+from zoo.nn.flow import AutoregressiveFlow
 
 
 class FlowVAE(Autoencoder):
@@ -63,17 +61,7 @@ class FlowVAE(Autoencoder):
         )
         check_at_least(0, context=context, kl_warmup_steps=kl_warmup_steps)
         self.kl_warmup_steps = kl_warmup_steps
-        order = torch.arange(latent_dim)
-        self.flow = nn.ModuleList(
-            MaskedAutoregressiveTransform(
-                latent_dim,
-                context,
-                order=order if step % 2 == 0 else order.flip(0),
-                hidden_features=flow_hidden,
-                activation=ACTIVATIONS[self.activation],
-            )
-            for step in range(steps)
-        )
+        self.flow = AutoregressiveFlow(latent_dim, steps, context, flow_hidden, self.activation)
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I): batch shape (), event shape (D,)."""
@@ -82,9 +70,7 @@ class FlowVAE(Autoencoder):
     def posterior(self, x: Tensor) -> PushForward:
         """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
         code, size = self.code(x), 2 * self.latent_shape[0]
-        return PushForward(
-            diagonal_gaussian(code[:, :size]), [step(code[:, size:]) for step in self.flow]
-        )
+        return PushForward(diagonal_gaussian(code[:, :size]), self.flow.given(code[:, size:]))
 
     def encode(self, x: Tensor) -> Tensor:
         """The flow of mu, as the mean of q has no closed form: (B, C, H, W) to (B, D)."""

@@ -44,6 +44,7 @@ from zoo.distributions.factorised import (
 from zoo.models.autoencoders.base import Autoencoder
 from zoo.nn.conv import ConvDecoder, ConvEncoder, grid_shape
 from zoo.nn.ladder import Ladder
+from zoo.nn.precision import suited
 
 
 class HierarchicalVAE(Autoencoder):
@@ -106,9 +107,10 @@ class HierarchicalVAE(Autoencoder):
         if not (self.grid_channels and isinstance(self.encoder, ConvEncoder)):
             return [self.code(x)] * len(self.latent_dims)
         check_shape("image", x, self.x_shape)
-        features = self.encoder.features(x)
+        features = self.encoder.features(suited(x, self.encoder))
         vector = at_least_float32(self.encoder.outputs(features))
-        return [vector] * len(self.latent_dims) + [features] * len(self.grid_channels)
+        grids = [at_least_float32(features)] * len(self.grid_channels)
+        return [vector] * len(self.latent_dims) + grids
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for codes of shape (B, D): batch shape (B,), event shape (C, H, W)."""
@@ -138,7 +140,7 @@ class HierarchicalVAE(Autoencoder):
 
     def _image(self, foot: Tensor) -> Distribution:
         """p(x | z) from the state at the foot of the ladder, (B, W) or (B, K, h, w)."""
-        return image_likelihood(self.decoder(foot), self.log_scale)
+        return image_likelihood(self.decoder(suited(foot, self.decoder)), self.log_scale)
 
 
 class Descent(NamedTuple):

@@ -41,6 +41,7 @@ from zoo.distributions.factorised import (
 from zoo.nn import ConvDecoder, ConvEncoder
 from zoo.nn.frozen import frozen
 from zoo.nn.mlp import Activation
+from zoo.nn.precision import suited
 from zoo.optim import Schedule, adam
 
 
@@ -127,7 +128,7 @@ class VAEGAN(LatentVariableModel):
     def posterior(self, x: Tensor) -> Distribution:
         """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
         check_shape("image", x, self.x_shape)
-        return diagonal_gaussian(at_least_float32(self.encoder(x)))
+        return diagonal_gaussian(self.encoder(suited(x, self.encoder)))
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
@@ -137,7 +138,7 @@ class VAEGAN(LatentVariableModel):
     def decode(self, z: Tensor) -> Tensor:
         """The image of a code: (B, D) to (B, C, H, W) in [0, 1]."""
         check_shape("z", z, self.latent_shape)
-        return at_least_float32(self.decoder(z))
+        return at_least_float32(self.decoder(suited(z, self.decoder)))
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
-from zoo.distributions.factorised import diagonal_gaussian
+from zoo.distributions.factorised import bounded, diagonal_gaussian
 from zoo.inference import divergence, mixtures
 from zoo.models.autoencoders.base import Autoencoder
 
@@ -57,7 +57,8 @@ class VampPriorVAE(Autoencoder):
 
     def prior(self) -> Distribution:
         """p(z), the mixture of the posteriors of pseudo-inputs: batch shape (), event (D,)."""
-        return GaussianMixture(*self.code(self.pseudo_inputs.sigmoid()).chunk(2, -1))
+        mean, log_scale = self.code(self.pseudo_inputs.sigmoid()).chunk(2, -1)
+        return GaussianMixture(mean, bounded(log_scale))
 
     def posterior(self, x: Tensor) -> Distribution:
         """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""

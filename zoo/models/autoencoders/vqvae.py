@@ -42,6 +42,7 @@ from zoo.models.autoencoders.base import Likelihood
 from zoo.nn.causal import CausalTransformer
 from zoo.nn.codebook import Codebook
 from zoo.nn.grid import grid_decoder, grid_encoder
+from zoo.nn.precision import suited
 from zoo.optim import Schedule, adam
 
 
@@ -199,8 +200,9 @@ class VQVAE(LatentVariableModel):
     def _vectors(self, x: Tensor) -> Tensor:
         """What the encoder gives for images (B, C, H, W): (B, h, w, D)."""
         check_shape("image", x, self.x_shape)
-        return at_least_float32(self.encoder(x)).permute(0, 2, 3, 1)
+        return at_least_float32(self.encoder(suited(x, self.encoder))).permute(0, 2, 3, 1)
 
     def _decoded(self, code: Tensor) -> Distribution:
         """p(x | z_q) for codes (B, h, w, D)."""
-        return image_likelihood(self.decoder(code.permute(0, 3, 1, 2)), self.log_scale)
+        grid = suited(code.permute(0, 3, 1, 2), self.decoder)
+        return image_likelihood(self.decoder(grid), self.log_scale)

@@ -27,6 +27,7 @@ from torch import Tensor
 from zoo.base import LatentVariableModel, Modality
 from zoo.batches import Batch, examples
 from zoo.checks import check_shape
+from zoo.nn.precision import AtLeastFloat32
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
@@ -34,7 +35,7 @@ log p(x), or of its bound, under the parameters that the E-step had; of a family
 those that `maximization` found, which puts it there."""
 
 
-class EMModel(LatentVariableModel, ABC):
+class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
     """A model that is fitted by EM: by a Trainer over any loader, or by `fit` over an array.
 
     A family gives the two steps, and a start if it depends on data.

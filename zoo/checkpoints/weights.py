@@ -5,13 +5,11 @@ import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import fields
 from functools import reduce
 from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo.checkpoints.config import _CONFIG, Config
 from zoo.checkpoints.files import WEIGHTS, sha256, write_atomically
 from zoo.errors import ZooError, brief
 
@@ -271,6 +269,3 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     read_header(path)
     tensors: dict[str, Tensor] = load_file(str(path))
     return tensors
-
-
-assert {f.name for f in fields(Config)} == set(_CONFIG)

@@ -12,23 +12,21 @@ images are compared, and `classify` says what a generated image shows.
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_choice, check_image_shape, check_images
 from zoo.distributions.factorised import at_least_float32
+from zoo.models.gradient import GradientModel
 from zoo.nn.precision import suited
-from zoo.optim import Schedule, adam
 
 Target = Literal["label", "attributes"]
 
 
-class Classifier(LatentVariableModel):
+class Classifier(GradientModel):
     """Convolutional network that names what an image shows.
 
     Args:
@@ -40,9 +38,7 @@ class Classifier(LatentVariableModel):
         kernel: Height and width of the convolutions, an odd number.
         features: Number of features, D.
         dropout: Share of the features that training sets to 0 (Srivastava et al. 2014).
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
     about: ClassVar = (
@@ -70,18 +66,14 @@ class Classifier(LatentVariableModel):
         kernel: int = 5,
         features: int = 128,
         dropout: float = 0.5,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(**training)
         check_image_shape(x_shape)
         check_at_least(1, features=features, kernel=kernel)
         check_at_least(1, **{f"channels[{i}]": w for i, w in enumerate(channels)})
-        check_at_least(0, dropout=dropout, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_at_least(0, dropout=dropout)
         check_choice(Target, target=target)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"labels is {tuple(labels)}, but must be different names, at least 1.")
         if dropout >= 1:
@@ -90,7 +82,6 @@ class Classifier(LatentVariableModel):
         self.latent_shape = (features,)
         self.labels = tuple(labels)
         self.target = target
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}, but must be odd, so that it has a middle.")
         shrunk = [side // 2 ** len(channels) for side in x_shape[1:]]
@@ -174,12 +165,3 @@ class Classifier(LatentVariableModel):
         if self.target == "label":
             return (logits.argmax(-1) == y)[:, None]
         return (logits > 0) == (y > 0)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adam(
-            self.parameters(),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-        )

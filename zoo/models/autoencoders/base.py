@@ -11,28 +11,25 @@ with one learned s (sigma-VAE, Rybkin et al. 2021). A family adds p(z), the code
 import math
 from abc import ABC
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from zoo.base import LatentVariableModel
-from zoo.checkpoints.arguments import refuse_unknown
 from zoo.checks import check_at_least, check_choice, check_image_shape, check_shape
 from zoo.distributions.factorised import at_least_float32, image_likelihood
+from zoo.models.gradient import GradientModel
 from zoo.nn import ConvDecoder, ConvEncoder, mlp
 from zoo.nn.mlp import Activation
 from zoo.nn.precision import suited
-from zoo.optim import Schedule, adam
 
 Likelihood = Literal["bernoulli", "gaussian"]
 Network = Literal["mlp", "conv", "patch"]
 PATCH = 4  # side of the squares of pixels that `patch` takes
 
 
-class Autoencoder(LatentVariableModel, ABC):
+class Autoencoder(GradientModel, ABC):
     """A model of images with an encoder and a decoder network.
 
     A family's constructor takes the arguments below as `**networks`, passes them on, and then
@@ -48,10 +45,7 @@ class Autoencoder(LatentVariableModel, ABC):
             last the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
         residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
-        unknown: Misspelt arguments, which are refused.
+        training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
     modality = "image"
@@ -80,21 +74,15 @@ class Autoencoder(LatentVariableModel, ABC):
         hidden: tuple[int, ...] = (400,),
         activation: Activation = "relu",
         residual_blocks: int = 0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
-        **unknown: object,
+        **training: Any,
     ) -> None:
-        refuse_unknown(type(self), unknown)
-        super().__init__()
-        self.save_hyperparameters()  # the family's too
+        super().__init__(**training)
         check_image_shape(x_shape)
         check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
-        check_at_least(0, residual_blocks=residual_blocks, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_at_least(0, residual_blocks=residual_blocks)
         check_choice(Likelihood, likelihood=likelihood)
         check_choice(Network, network=network)
         check_choice(Activation, activation=activation)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if network == "patch" and len(hidden) < 2:
             raise ValueError(
                 f"hidden is {tuple(hidden)}, but network=patch needs at least two widths: "
@@ -103,7 +91,6 @@ class Autoencoder(LatentVariableModel, ABC):
         self.x_shape = tuple(x_shape)
         self.network, self.hidden = network, tuple(hidden)
         self.activation, self.residual_blocks = activation, residual_blocks
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         # The scale of a Gaussian p(x | z); a Bernoulli has none.
         self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
 
@@ -181,13 +168,3 @@ class Autoencoder(LatentVariableModel, ABC):
             "rate": rate.mean(),
             "distortion": distortion.mean(),
         }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with this model's schedule, on all that is trained by gradients."""
-        return adam(
-            (p for p in self.parameters() if p.requires_grad),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-        )

@@ -20,16 +20,14 @@ https://arxiv.org/abs/1802.05957), which bounds its features; so s is learned, n
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 from torch.nn.functional import softplus
 from torch.nn.utils.parametrizations import spectral_norm
 
-from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_choice, check_image_shape, check_images, check_shape
 from zoo.distributions.factorised import (
@@ -38,14 +36,14 @@ from zoo.distributions.factorised import (
     gaussian,
     standard_gaussian,
 )
+from zoo.models.gradient import GradientModel
 from zoo.nn import ConvDecoder, ConvEncoder
 from zoo.nn.frozen import frozen
 from zoo.nn.mlp import Activation
 from zoo.nn.precision import suited
-from zoo.optim import Schedule, adam
 
 
-class VAEGAN(LatentVariableModel):
+class VAEGAN(GradientModel):
     """Variational autoencoder with an adversary in whose features images are compared.
 
     Args:
@@ -57,8 +55,7 @@ class VAEGAN(LatentVariableModel):
         activation: Non-linearity of encoder and decoder.
         gamma: Weight of the distortion for the decoder.
         lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        training: Arguments of `GradientModel`: `lr_schedule` and `lr_warmup_steps`.
     """
 
     about: ClassVar = (
@@ -82,6 +79,8 @@ class VAEGAN(LatentVariableModel):
         "density; a VAE bounds it.",
     }
 
+    betas: ClassVar = (0.5, 0.999)
+
     def __init__(
         self,
         x_shape: tuple[int, int, int] = (3, 64, 64),
@@ -92,18 +91,15 @@ class VAEGAN(LatentVariableModel):
         activation: Activation = "relu",
         gamma: float = 1e-2,
         lr: float = 2e-4,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(lr=lr, **training)
         check_image_shape(x_shape)
         check_at_least(1, latent_dim=latent_dim, layer=layer)
         check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
         check_at_least(1, **{f"discriminator[{i}]": w for i, w in enumerate(discriminator)})
-        check_at_least(0, gamma=gamma, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_at_least(0, gamma=gamma)
         check_choice(Activation, activation=activation)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if layer > len(discriminator):
             raise ValueError(
                 f"layer is {layer}, but the discriminator has {len(discriminator)} stages."
@@ -111,7 +107,6 @@ class VAEGAN(LatentVariableModel):
         self.x_shape = tuple(x_shape)
         self.latent_shape = (latent_dim,)
         self.gamma = gamma
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         self.encoder = ConvEncoder(x_shape, hidden, 2 * latent_dim, activation)
         self.decoder = nn.Sequential(
             ConvDecoder(latent_dim, hidden, x_shape, activation), nn.Sigmoid()
@@ -178,16 +173,6 @@ class VAEGAN(LatentVariableModel):
             "fooling": fooling.mean(),
             "discriminator_loss": telling.mean(),
         }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adam(
-            self.parameters(),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-            betas=(0.5, 0.999),
-        )
 
 
 class Discriminator(nn.Module):

@@ -18,15 +18,13 @@ and sg the stop-gradient: the prior learns beside the code and does not shape it
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
-from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import (
     check_at_least,
@@ -39,14 +37,14 @@ from zoo.checks import (
 from zoo.distributions.discrete import Autoregressive, PointMass
 from zoo.distributions.factorised import at_least_float32, image_likelihood
 from zoo.models.autoencoders.base import Likelihood
+from zoo.models.gradient import GradientModel
 from zoo.nn.causal import CausalTransformer
 from zoo.nn.codebook import Codebook
 from zoo.nn.grid import grid_decoder, grid_encoder
 from zoo.nn.precision import suited
-from zoo.optim import Schedule, adam
 
 
-class VQVAE(LatentVariableModel):
+class VQVAE(GradientModel):
     """Autoencoder whose code is a grid of indices into a codebook, with a prior of these grids.
 
     Args:
@@ -62,9 +60,7 @@ class VQVAE(LatentVariableModel):
         prior_width: Numbers a place inside the prior's transformer.
         prior_depth: Its blocks.
         prior_heads: Its attention heads.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
     about: ClassVar = (
@@ -98,26 +94,20 @@ class VQVAE(LatentVariableModel):
         prior_width: int = 128,
         prior_depth: int = 4,
         prior_heads: int = 4,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(**training)
         check_image_shape(x_shape)
         check_at_least(1, codes=codes, code_dim=code_dim, prior_width=prior_width)
         check_at_least(1, prior_depth=prior_depth, prior_heads=prior_heads)
         check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
         check_at_least(0, residual_blocks=residual_blocks, commitment=commitment)
-        check_at_least(0, lr=lr, lr_warmup_steps=lr_warmup_steps)
         check_choice(Likelihood, likelihood=likelihood)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}, but must be at least 0 and below 1.")
         self.x_shape = tuple(x_shape)
         self.codes = self.code_symbols = codes
         self.commitment = commitment
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         self.encoder = grid_encoder(x_shape, hidden, code_dim, residual_blocks)
         self.decoder = grid_decoder(code_dim, hidden, x_shape, residual_blocks)
         factor = 2 ** len(hidden)
@@ -187,15 +177,6 @@ class VQVAE(LatentVariableModel):
         alone = self.decode(order[:, None, None].expand(-1, *self.latent_shape))
         (height, width), (top, left) = alone.shape[-2:], (side // 4 for side in alone.shape[-2:])
         return {"parameters.png": alone[..., top : height - top, left : width - left]}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adam(
-            self.parameters(),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-        )
 
     def _vectors(self, x: Tensor) -> Tensor:
         """What the encoder gives for images (B, C, H, W): (B, h, w, D)."""

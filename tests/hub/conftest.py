@@ -14,7 +14,7 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
 from tests.hub.server import HubServer
-from zoo.hub import client as zoo_client
+from zoo.hub import limits
 
 FILES = ("README.md", "config.json", "model.safetensors", "metrics.json", "tokenizer.json")
 REQUIRED = ("config.json", "model.safetensors")
@@ -60,7 +60,7 @@ def client(connections: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(constants, name, value)
     for module in (_http, file_download):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
-    monkeypatch.setattr(zoo_client, "WAITS", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(limits, "WAITS", (0.01, 0.02, 0.04))
     set_timeouts(monkeypatch, 0.3)
     huggingface_hub.utils.disable_progress_bars()
 
@@ -96,7 +96,7 @@ def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 def set_timeouts(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Wait no longer than that for an answer."""
-    monkeypatch.setattr(zoo_client, "TIMEOUT", seconds)
+    monkeypatch.setattr(limits, "TIMEOUT", seconds)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
 
 

@@ -26,7 +26,7 @@ from tests.hub.conftest import (
 )
 from tests.hub.server import HubServer, flipped
 from zoo.checkpoints.files import sha256
-from zoo.hub import HubError, folders, pull, push
+from zoo.hub import HubError, pull, push, upload
 
 ALWAYS = None
 
@@ -213,7 +213,7 @@ def test_a_push_that_meets_another_comes_after_it(
     push(folder, "org/vae", files=FILES, token=TOKEN)
     theirs = write_checkpoint(tmp_path / "theirs", seed=1)
     ours = write_checkpoint(tmp_path / "ours", seed=2)
-    look, looked = folders.state, []
+    look, looked = upload.state, []
 
     def meanwhile(*args: Any) -> Any:
         found = look(*args)
@@ -224,7 +224,7 @@ def test_a_push_that_meets_another_comes_after_it(
             repo.branches["main"] = repo.commit(repo.branches["main"], "theirs", head.tree)
         return found
 
-    monkeypatch.setattr(folders, "state", meanwhile)
+    monkeypatch.setattr(upload, "state", meanwhile)
     push(ours, "org/vae", files=FILES, token=TOKEN)
     assert theirs != ours
     history = hub.history("org/vae")
@@ -383,6 +383,21 @@ class TestSentences:
                 push(folder, "org/vae", files=FILES, token=TOKEN)
             with pytest.raises(HubError, match="not in the cache"):  # of these it knows nothing
                 pull("org/vae", files=[*FILES, "vocabulary.json"], cache_dir=cache)
+        assert seen == []
+
+    def test_the_environment_is_read_at_each_call(
+        self, hub: HubServer, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A notebook sets it long after the client was imported."""
+        push(folder, "org/vae", files=FILES, token=TOKEN)
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        assert content(pull("org/vae", files=FILES, cache_dir=cache)) == content(folder)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        with hub.watched() as seen:
+            assert content(pull("org/vae", files=FILES, cache_dir=cache)) == content(folder)
+            with pytest.raises(HubError, match="Nothing is pushed with HF_HUB_OFFLINE"):
+                push(folder, "org/vae", files=FILES, token=TOKEN)
         assert seen == []
 
     def test_push_without_a_login(self, hub: HubServer, folder: Path) -> None:

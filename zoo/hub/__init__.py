@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.hub.client import HubError
-    from zoo.hub.folders import PushResult, pull, push
+    from zoo.hub.download import pull as pull
+    from zoo.hub.errors import HubError as HubError
+    from zoo.hub.upload import PushResult as PushResult
+    from zoo.hub.upload import push as push
 
-__all__ = ["HubError", "PushResult", "pull", "push"]
+_HOME = {"HubError": "errors", "PushResult": "upload", "pull": "download", "push": "upload"}
 
 
 def __getattr__(name: str) -> Any:
     """Import the client, which takes half a second, when it is needed."""
-    if name not in __all__:
+    if name not in _HOME:
         raise AttributeError(f"module 'zoo.hub' has no attribute {name!r}.")
-    return getattr(import_module("zoo.hub.folders"), name)
+    return getattr(import_module(f"zoo.hub.{_HOME[name]}"), name)

@@ -16,6 +16,7 @@ from zoo.checkpoints.card import contradiction
 from zoo.checkpoints.config import Config, read_config
 from zoo.checkpoints.files import CARD, CONFIG, FILES, WEIGHTS, sha256
 from zoo.checkpoints.metrics import Metric, stated_metrics
+from zoo.checkpoints.paths import portable
 from zoo.errors import ZooError, brief
 from zoo.evaluation.data import data_class
 from zoo.evaluation.protocol import Protocol
@@ -190,7 +191,10 @@ def _metrics(
         if job not in JOBS:
             yield Check("metrics", False, note=f"{brief(job)} is no job of `zoo evaluate`")
             return
-        arguments = {**(metric.settings or {}), **(settings if metric.dataset == own else {})}
+        arguments = {
+            **portable(metric.settings or {}),
+            **(settings if metric.dataset == own else {}),
+        }
         key = (job, metric.dataset, metric.count, metric.seed, json.dumps(arguments))
         groups[key].append(metric)
     model = model.to(torch.device(device))

@@ -41,7 +41,7 @@ def check_one_of(known: Sequence[str], **values: str) -> None:
 
 
 def place(kind: str, name: str, known: Sequence[str]) -> int:
-    """Return which of the known names this is.
+    """Return which of the known names this is, in any case.
 
     Args:
         kind: What is named.
@@ -51,10 +51,13 @@ def place(kind: str, name: str, known: Sequence[str]) -> int:
     Raises:
         ValueError: if it is none of them; names the nearest.
     """
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-        raise ValueError(f"there is no {kind} {name!r}; did you mean {near[0]!r}?")
-    return known.index(name)
+    if name in known:
+        return known.index(name)
+    alike = [i for i, other in enumerate(known) if other.casefold() == str(name).casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+    raise ValueError(f"there is no {kind} {name!r}; did you mean {near[0]!r}?")
 
 
 class DataModule(LightningDataModule, ABC):

@@ -19,8 +19,8 @@ from torch.distributions import Distribution
 from zoo.batches import Batch
 from zoo.checkpoints import models
 from zoo.checkpoints.arguments import given_to
-from zoo.checkpoints.catalog import locate
-from zoo.checkpoints.config import Config, read_config
+from zoo.checkpoints.catalog import config_of, locate
+from zoo.checkpoints.config import Config
 from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
 from zoo.datamodules.loader import Batches
@@ -301,33 +301,36 @@ class LatentVariableModel(LightningModule, ABC):
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        config = read_config(folder)
+        config = config_of(folder)
         if config.family != cls.__name__:
             raise ZooError(
                 f"{name!r} is a {config.family}, not a {cls.__name__}; "
                 "use zoo.from_pretrained, which picks the class."
             )
-        return cls.from_folder(folder, name, overrides)
+        return cls.from_folder(folder, config, name, overrides)
 
     @classmethod
-    def from_folder(cls, folder: Path, name: str, overrides: Mapping[str, Any]) -> Self:
+    def from_folder(
+        cls, folder: Path, config: Config, name: str, overrides: Mapping[str, Any]
+    ) -> Self:
         """Load a checkpoint of this family from where it lies, in eval mode.
 
         Args:
             folder: The checkpoint.
+            config: What its config.json says.
             name: What the user called it.
             overrides: Constructor arguments that replace the stored ones.
 
         Raises:
             ZooError: if it is damaged, or an argument does not fit.
         """
-        config = read_config(folder)
         model = models.load(cls, folder, config, overrides)
         model.data = config.data
         model.assets = read_assets(folder, config.sha256)
         model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
-        model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
+        here = Path(name).expanduser() == folder or name.casefold() == folder.name.casefold()
+        model.loaded_from = folder.resolve().name if here else name
         return model.eval()
 
     def save_pretrained(
@@ -335,10 +338,9 @@ class LatentVariableModel(LightningModule, ABC):
     ) -> None:
         """Write this model as a checkpoint folder: configuration, weights, golden outputs.
 
-        Other files in the folder stay as they are.
-
         Args:
-            folder: Where to; made if it is not there.
+            folder: Where to; made if it is not there. What was measured or drawn of other weights
+                that were in it is removed, and so is a card that states such numbers.
             license: Licence of the weights, an SPDX identifier in lower case.
             half: Round float32 weights to float16, which takes half the space; they are float32
                 again when they are loaded. This model keeps its own.

@@ -20,6 +20,13 @@ def shown(value: object) -> str:
     return brief(reprlib.repr(value))
 
 
+def in_any_case(name: str, known: Iterable[str]) -> str:
+    """The one known name that differs by its case at the most; without one, the name as it is."""
+    names = {*known}
+    alike = [other for other in names if other.casefold() == name.casefold()]
+    return alike[0] if name not in names and len(alike) == 1 else name
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `"did you mean ...?"` for a misspelt name, or known names, the first 20 of them."""
     names = sorted(known)

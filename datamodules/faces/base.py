@@ -38,6 +38,7 @@ class FaceDataModule(DataModule, ABC):
         super().__init__(batch_size, seed)
         names = list(known if attributes is None else attributes)
         self.columns = [place("attribute", name, known) for name in names]
+        names = [known[column] for column in self.columns]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"attributes is {names}, but must be different names, at least one.")
         self.size = size

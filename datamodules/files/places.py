@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import gettempdir
 
 from torch import Tensor
 
@@ -42,11 +43,17 @@ class Example:
 
 
 def data_dir() -> Path:
-    """Return the folder of all data sets: `$ZOO_DATA`, or `latent-zoo` in the user's cache."""
+    """Return the folder of all data sets: `$ZOO_DATA`, or `latent-zoo` in the user's cache.
+
+    For a user without a home it is in the system's folder of temporary files.
+    """
     if folder := os.environ.get("ZOO_DATA"):
         return Path(folder).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "latent-zoo"
+    try:
+        return Path(cache).expanduser() / "latent-zoo"
+    except RuntimeError:
+        return Path(gettempdir()) / "latent-zoo"
 
 
 def set_dir(root: str | None, name: str) -> Path:

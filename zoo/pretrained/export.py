@@ -6,6 +6,7 @@ import yaml
 
 from zoo.base import LatentVariableModel
 from zoo.checkpoints.files import RECIPE, write_text
+from zoo.checkpoints.paths import without_paths
 from zoo.checkpoints.weights import rounded
 from zoo.pretrained.class_paths import short_names
 from zoo.pretrained.gallery import draw_samples
@@ -13,16 +14,13 @@ from zoo.pretrained.runs import load_training_checkpoint
 
 
 def _published(recipe: Path) -> str:
-    """The resolved recipe in short names, without paths of this machine's data and files."""
+    """The resolved recipe in short names, without paths of this machine."""
     source = short_names(recipe.read_text(encoding="utf-8"))
     config = yaml.safe_load(source)
     config.pop("ckpt_path", None)
     (config.get("data") or {}).get("init_args", {}).pop("root", None)
-    arguments = (config.get("model") or {}).get("init_args", {})
-    if "name" in arguments and Path(arguments["name"]).expanduser().is_dir():
-        arguments["name"] = Path(arguments["name"]).name
     versions = [line + "\n" for line in source.splitlines() if line.startswith("#")]
-    return "".join(versions) + str(yaml.safe_dump(config, sort_keys=False))
+    return "".join(versions) + str(yaml.safe_dump(without_paths(config), sort_keys=False))
 
 
 def export(

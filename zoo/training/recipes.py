@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import recipes
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, in_any_case, nearest
 from zoo.pretrained.class_paths import short_names
 
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -64,8 +64,9 @@ def recipe_path(name: str) -> Path:
         return Path(name)
     known = {n.rpartition("/")[2]: n for n in reversed(recipes.names())}
     known |= {n: n for n in recipes.names()}
-    if name in known:
-        return recipes.path(known[name])
+    found = known.get(in_any_case(name, known))
+    if found is not None:
+        return recipes.path(found)
     raise ZooError(f"there is no recipe {name!r}; {nearest(name, recipes.names())}")
 
 

@@ -24,7 +24,7 @@ from torch.distributions import Distribution, kl_divergence
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images, check_shape, check_symbols
 from zoo.distributions.factorised import diagonal_gaussian, image_likelihood, standard_gaussian
-from zoo.errors import nearest
+from zoo.errors import in_any_case, nearest
 from zoo.models.autoencoders.base import Autoencoder
 from zoo.nn.precision import suited
 from zoo.plots.grids import grid
@@ -97,6 +97,7 @@ class ConditionalVAE(Autoencoder):
             ValueError: if there is no such label.
         """
         if isinstance(y, str):
+            y = in_any_case(y, self.labels)
             if y not in self.labels:
                 raise ValueError(f"there is no label {y!r}; {nearest(y, self.labels)}")
             y = self.labels.index(y)

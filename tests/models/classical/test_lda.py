@@ -129,6 +129,29 @@ def test_with_small_priors_the_bound_falls_by_little_and_rarely():
     assert model.history[-1] > model.history[0] + 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_fall_is_not_the_end(seed):
+    """Stopping at the first left 0.28 to 0.39 nats a document."""
+    rng = np.random.default_rng(seed)
+    topics, shares = rng.dirichlet(np.full(100, 0.1), 10), rng.dirichlet(np.full(10, 0.1), 200)
+    x = np.stack([rng.multinomial(rng.poisson(50), p) for p in shares @ topics])
+    torch.manual_seed(seed)
+    model = LDA(100, 10).fit(x, max_epochs=200)
+    torch.manual_seed(seed)
+    far = LDA(100, 10).fit(x, max_epochs=200, tol=-math.inf)
+    first = next(i for i, rise in enumerate(np.diff(far.history)) if rise < 0)
+    assert far.history[first] < max(far.history) - 0.1
+    assert model.history[-1] > max(far.history) - 0.05
+    assert first < len(model.history) < 200
+
+
+def test_fit_stops_once_the_bound_is_level():
+    model = small(alpha=2.0).fit(training_counts(drawn(n=48)), max_epochs=5000, tol=1e-6)
+    assert len(model.history) < 5000
+    assert max(model.history[-10:]) - max(model.history[:-10]) < 1e-6
+    assert np.diff(model.history[:-10]).max() > 1e-6
+
+
 def test_history_is_the_evidence_bound_of_a_document():
     x = training_counts(drawn())
     model = small(eta=0.3)

@@ -93,6 +93,8 @@ class LDA(EMModel):
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }
 
+    patience = 10  # a document's posterior may end in another optimum than before
+
     def __init__(
         self,
         terms: int,

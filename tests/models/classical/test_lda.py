@@ -325,6 +325,10 @@ def test_dense_sparse_and_padded_are_the_same():
         x.numpy(),
         x.int().tolist(),
         x.to(torch.uint8),
+        x.long().to(torch.uint16),
+        x.numpy().astype(np.uint32),
+        x.numpy().astype(">i4"),
+        x.numpy()[:, ::-1].copy()[:, ::-1],
         sparse.csr_matrix(x.numpy()),
         sparse.csc_array(x.numpy().astype(np.uint16)),
         sparse.csr_array(unsummed.tocsr()),
@@ -367,6 +371,11 @@ def test_empty_documents_and_terms_never_seen():
         (torch.ones(30), r"shape \(30,\)"),
         (torch.ones(2, 3, 30), r"shape \(2, 3, 30\)"),
         (torch.ones(0, 30), "no documents"),
+        ([], r"counts have shape \(0,\)"),
+        (sparse.csr_matrix((0, 30)), "no documents"),
+        ({"tokens": torch.ones(0, 3).long(), "counts": torch.ones(0, 3)}, "no documents"),
+        ([["the"] * 30], "something else than numbers"),
+        ([[1], [1, 2]], "rows of different lengths"),
         (-torch.ones(2, 30), "at least 0"),
         (torch.full((2, 30), torch.nan), "NaN"),
         (torch.full((2, 30), torch.inf), "finite"),
@@ -379,6 +388,18 @@ def test_wrong_counts_are_refused(x, message):
     for use in (model.encode, model.fit):
         with pytest.raises(ValueError, match=message):
             use(x)
+
+
+def test_proportions_in_any_form():
+    model = LDA(30, 2).double()
+    wanted = model.decode(torch.tensor([[1.0, 0.0]]))
+    for z in ([[1, 0]], np.array([[1.0, 0.0]]), np.array([[1, 0]], dtype=np.uint16)):
+        assert torch.equal(model.decode(z), wanted)
+    with pytest.raises(ValueError, match=r"z has shape \(2, 3\)"):
+        model.decode(torch.ones(2, 3) / 3)
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=f"n is {n}, but must be at least 1"):
+            model.sample(n)
 
 
 @pytest.mark.parametrize(

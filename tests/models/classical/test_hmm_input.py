@@ -111,10 +111,41 @@ def test_a_symbol_that_was_never_met_is_impossible():
     model = HMM(2, symbols=4).double().fit([[0, 1, 2, 1, 0], [2, 1]], max_epochs=5, tol=-1)
     assert model.log_prob(torch.tensor([[0, 3]])).item() == -torch.inf
     assert model.log_prob(torch.tensor([[0, 1]])).isfinite()
-    with pytest.raises(ValueError, match="impossible under this model"):
-        model.fit([[3, 0]])
     smooth = HMM(2, symbols=4, emission_prior=1.1).double().fit([[0, 1, 2, 1, 0]], max_epochs=5)
     assert smooth.log_prob(torch.tensor([[0, 3]])).isfinite()
+
+
+IMPOSSIBLE = {
+    "encode": lambda model, x: model.encode(x),
+    "reconstruct": lambda model, x: model.reconstruct(x),
+    "predict": lambda model, x: model.predict(x),
+    "marginals": lambda model, x: model.posterior(x).marginals,
+    "mode": lambda model, x: model.posterior(x).mode,
+    "sample": lambda model, x: model.posterior(x).sample(),
+    "log_prob": lambda model, x: model.posterior(x).log_prob(torch.zeros(len(x), 2).long()),
+    "fit": lambda model, x: model.expectation(model.as_batch(x)),
+}
+
+
+@pytest.mark.parametrize("scan", ["sequential", "parallel"])
+@pytest.mark.parametrize("verb", IMPOSSIBLE)
+def test_a_sequence_that_has_no_states_is_named(verb, scan):
+    model = HMM(2, symbols=4, scan=scan).fit([[0, 1, 2, 1, 0], [2, 1]], max_epochs=5, tol=-1)
+    assert model.log_prob([[0, 1], [0, 3], [2]]).isneginf().tolist() == [False, True, False]
+    for x, named in (
+        ([[0, 1], [0, 3], [2]], "sequence 1 of the batch is impossible"),
+        ([[3], [0, 1], [3, 0]], "sequences 0, 2 of the batch are impossible"),
+        ([[3, 3]] * 7, "sequences 0, 1, 2, 3, 4 and 2 more of the batch are impossible"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{named} under this model .*log_prob is -inf"):
+            IMPOSSIBLE[verb](model, x)
+
+
+def test_blocks_of_the_e_step_name_sequences_by_their_place(monkeypatch):
+    monkeypatch.setattr("zoo.models.classical.hmm.BLOCK", 2)
+    model = HMM(2, symbols=4).fit([[0, 1, 2, 1, 0], [2, 1]], max_epochs=5, tol=-1)
+    with pytest.raises(ValueError, match="sequence 2 of the batch is impossible"):
+        model.expectation(model.as_batch([[0], [0, 1], [3], [2, 1, 2]]))
 
 
 def test_tags_that_are_no_states_are_refused():

@@ -29,7 +29,7 @@ from zoo.batches import Batch, tensor_of
 from zoo.checks import check_at_least, check_choice, check_symbols
 from zoo.inference.chains import recursions
 from zoo.inference.chains.layout import Layout, blocks
-from zoo.inference.chains.paths import Paths
+from zoo.inference.chains.paths import Paths, check_possible
 from zoo.models.classical.em import EMModel, Statistics
 from zoo.models.classical.emissions import Categories, Emission, GaussianMixtures
 from zoo.models.classical.sequences import Packed, Reader, Sequences
@@ -47,6 +47,9 @@ class HMM(EMModel):
     The verbs take what `fit` does: sequences of equal length as a tensor or array, (B, T) whole
     numbers or (B, T, D); any as a list; or a batch with `tokens` (B, T) or `values` (B, T, D), and
     `lengths` (B,). Padding has no effect, and what they return is zero there.
+
+    What has to do with the states of a sequence raises ValueError where the sequence is impossible;
+    its `log_prob` is minus infinity.
 
     Args:
         states: Number of states, K.
@@ -203,6 +206,7 @@ class HMM(EMModel):
         filtered = recursions.filter_states(
             chain, self.emission.log_p(packed.x), packed.layout, self.scan
         )
+        check_possible(filtered.log_likelihood)
         last = torch.empty_like(filtered.log_state[: len(packed.layout.order)])
         last[packed.layout.order] = filtered.log_state[packed.layout.last]
         return self.emission.mixed(recursions.predict(chain, last))
@@ -289,17 +293,14 @@ class HMM(EMModel):
             steps = int(some[0])
             packed = self.reader.pack(values[index, :steps], some, self.transition.logits)
             path = None if tags is None else self._path(packed, tags[index, :steps])
-            for name, s in self._counts(chain, packed, path).items():
+            for name, s in self._counts(chain, packed, path, index).items():
                 total[name] = total[name] + s if name in total else s
-        if not self.supervised and total["log_likelihood"].isneginf():
-            raise ValueError(
-                "a sequence is impossible under this model: it has a symbol or a step that was "
-                "never met in training; raise emission_prior and transition_prior above 1."
-            )
         return total
 
-    def _counts(self, chain: recursions.Chain, packed: Packed, path: Tensor | None) -> Statistics:
-        """Sums over sequences whose states are hidden, or seen, (N,)."""
+    def _counts(
+        self, chain: recursions.Chain, packed: Packed, path: Tensor | None, index: Tensor
+    ) -> Statistics:
+        """Sums over sequences whose states are hidden, or seen, (N,); `index` has their places."""
         log_weight, first = self.emission.log_weight(packed.x), len(packed.layout.order)
         if path is not None:
             states = len(chain.log_initial)
@@ -310,6 +311,7 @@ class HMM(EMModel):
         else:
             found = recursions.smooth(chain, log_weight, packed.layout, self.scan)
             marginals, transitions, value = found
+            check_possible(value, index)
         return {
             "count": value.new_tensor(first),
             "log_likelihood": value.sum(),

@@ -48,8 +48,9 @@ class HMM(EMModel):
     numbers or (B, T, D); any as a list; or a batch with `tokens` (B, T) or `values` (B, T, D), and
     `lengths` (B,). Padding has no effect, and what they return is zero there.
 
-    What has to do with the states of a sequence raises ValueError where the sequence is impossible;
-    its `log_prob` is minus infinity.
+    Densities of vectors are computed in float64, about the middle of the training data; `sample`
+    and `decode` round vectors to the model's type. What has to do with the states of a sequence
+    raises ValueError where the sequence is impossible; its `log_prob` is minus infinity.
 
     Args:
         states: Number of states, K.
@@ -197,7 +198,8 @@ class HMM(EMModel):
         """
         length = self.latent_shape[0] if length is None else length
         check_at_least(1, n=n, length=length)
-        return self.likelihood(recursions.sample_chain(self._chain(), n, length)).sample()
+        x = self.likelihood(recursions.sample_chain(self._chain(), n, length)).sample()
+        return x.to(self.transition.logits) if x.is_floating_point() else x
 
     @torch.no_grad()
     def predict(self, x: Sequences) -> Distribution:
@@ -291,7 +293,7 @@ class HMM(EMModel):
         values, tags = batch[self.reader.key], self._tags(batch) if self.supervised else None
         for index, some in blocks(batch["lengths"], BLOCK):
             steps = int(some[0])
-            packed = self.reader.pack(values[index, :steps], some, self.transition.logits)
+            packed = self.reader.pack(values[index, :steps], some)
             path = None if tags is None else self._path(packed, tags[index, :steps])
             for name, s in self._counts(chain, packed, path, index).items():
                 total[name] = total[name] + s if name in total else s
@@ -361,9 +363,7 @@ class HMM(EMModel):
     def _read(self, x: Sequences) -> Packed:
         """Pack sequences for inference; raise ValueError if they do not fit the model."""
         batch = self.reader.batch(x, self.device)
-        return self.reader.pack(
-            batch[self.reader.key], batch["lengths"], self.transition.logits
-        )
+        return self.reader.pack(batch[self.reader.key], batch["lengths"])
 
     def _states(self, z: Tensor | ArrayLike) -> Tensor:
         """Paths, (B, T) int64; raise ValueError if they are not of this model's states."""

@@ -75,19 +75,17 @@ class Reader:
         check_lengths(self.key, values, batch["lengths"], batch.get("mask"))
         return batch
 
-    def pack(self, values: Tensor, lengths: Tensor, like: Tensor) -> Packed:
+    def pack(self, values: Tensor, lengths: Tensor) -> Packed:
         """Pack padded sequences; raise ValueError if a step does not fit the model.
 
         Args:
             values: (B, T) or (B, T, D).
             lengths: (B,).
-            like: Has the type and the device that vectors are to have.
         """
         layout = Layout.of(lengths)
         rows = layout.pack(values)
         if self.symbols is None:
             check_finite("values", rows)
-            rows = rows.to(like)
         else:
             check_symbols("tokens", rows, self.symbols)
             rows = rows.long()

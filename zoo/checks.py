@@ -112,6 +112,8 @@ def check_lengths(name: str, x: Tensor, lengths: Tensor, mask: Tensor | None = N
 
 def check_symbols(name: str, x: Tensor, symbols: int) -> None:
     """Raise ValueError unless `x` has whole numbers from 0 to `symbols` - 1."""
+    if not x.numel():
+        raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}.")
     if x.is_floating_point() or x.dtype == torch.bool:
         raise ValueError(f"{name} has type {x.dtype}, but must have whole numbers.")
     low, high = torch.aminmax(x)

@@ -27,7 +27,7 @@ class Sequences(RaggedDataModule):
 
     Batches of categories and counts have `tokens` int64 (B, T): positions in `vocabulary`, the
     categories in alphabetical order, or the counts themselves. Batches of real values have `values`
-    float32 (B, T, D). All have `mask` bool (B, T), `lengths` int64 (B,) and `index`, and are zero
+    float64 (B, T, D). All have `mask` bool (B, T), `lengths` int64 (B,) and `index`, and are zero
     behind a sequence's end.
 
     The table is a `.csv` file (commas), `.tsv` (tabs) or `.txt` (spaces), or one of these with
@@ -98,7 +98,7 @@ class Sequences(RaggedDataModule):
             raise DataError(f"{path} holds no values: put a line for each time step there.")
         if self.kind == "real":
             rows = [reals(path, step) for step in steps]
-            self.items = {"values": torch.tensor(rows, dtype=torch.float32)}
+            self.items = {"values": torch.tensor(rows, dtype=torch.float64)}
         elif self.kind == "count":
             counts = [count(path, step) for step in steps]
             self.items = {"tokens": torch.tensor(counts, dtype=torch.int32)}

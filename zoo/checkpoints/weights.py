@@ -242,8 +242,15 @@ def load_weights(model: "nn.Module", path: Path, header: Mapping[str, tuple[str,
 
 
 def _check_finite(model: "nn.Module", holder: str) -> None:
+    """Refuse NaN and infinity; -inf is the logarithm of 0 in what a module calls such a table."""
+    tables = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in getattr(module, "log_probabilities", ())
+    }
     for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
+        # of a table the rows' sums: none may be all zeros
+        if not (tensor.logsumexp(-1) if name in tables else tensor).isfinite().all():
             raise ZooError(
                 f"{holder} numbers in {name} that are not finite, as training leaves them that "
                 "diverged; take an earlier checkpoint."

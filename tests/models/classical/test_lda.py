@@ -129,6 +129,29 @@ def test_with_small_priors_the_bound_falls_by_little_and_rarely():
     assert model.history[-1] > model.history[0] + 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_small_fall_is_not_the_end(seed):
+    """Stopping at the first left 0.28 to 0.39 nats a document."""
+    rng = np.random.default_rng(seed)
+    topics, shares = rng.dirichlet(np.full(100, 0.1), 10), rng.dirichlet(np.full(10, 0.1), 200)
+    x = np.stack([rng.multinomial(rng.poisson(50), p) for p in shares @ topics])
+    torch.manual_seed(seed)
+    model = LDA(100, 10).fit(x, max_epochs=200)
+    torch.manual_seed(seed)
+    far = LDA(100, 10).fit(x, max_epochs=200, tol=-math.inf)
+    first = next(i for i, rise in enumerate(np.diff(far.history)) if rise < 0)
+    assert far.history[first] < max(far.history) - 0.1
+    assert model.history[-1] > max(far.history) - 0.05
+    assert first < len(model.history) < 200
+
+
+def test_fit_stops_once_the_bound_is_level():
+    model = small(alpha=2.0).fit(training_counts(drawn(n=48)), max_epochs=5000, tol=1e-6)
+    assert len(model.history) < 5000
+    assert max(model.history[-10:]) - max(model.history[:-10]) < 1e-6
+    assert np.diff(model.history[:-10]).max() > 1e-6
+
+
 def test_history_is_the_evidence_bound_of_a_document():
     x = training_counts(drawn())
     model = small(eta=0.3)
@@ -302,6 +325,10 @@ def test_dense_sparse_and_padded_are_the_same():
         x.numpy(),
         x.int().tolist(),
         x.to(torch.uint8),
+        x.long().to(torch.uint16),
+        x.numpy().astype(np.uint32),
+        x.numpy().astype(">i4"),
+        x.numpy()[:, ::-1].copy()[:, ::-1],
         sparse.csr_matrix(x.numpy()),
         sparse.csc_array(x.numpy().astype(np.uint16)),
         sparse.csr_array(unsummed.tocsr()),
@@ -344,6 +371,11 @@ def test_empty_documents_and_terms_never_seen():
         (torch.ones(30), r"shape \(30,\)"),
         (torch.ones(2, 3, 30), r"shape \(2, 3, 30\)"),
         (torch.ones(0, 30), "no documents"),
+        ([], r"counts have shape \(0,\)"),
+        (sparse.csr_matrix((0, 30)), "no documents"),
+        ({"tokens": torch.ones(0, 3).long(), "counts": torch.ones(0, 3)}, "no documents"),
+        ([["the"] * 30], "something else than numbers"),
+        ([[1], [1, 2]], "rows of different lengths"),
         (-torch.ones(2, 30), "at least 0"),
         (torch.full((2, 30), torch.nan), "NaN"),
         (torch.full((2, 30), torch.inf), "finite"),
@@ -356,6 +388,18 @@ def test_wrong_counts_are_refused(x, message):
     for use in (model.encode, model.fit):
         with pytest.raises(ValueError, match=message):
             use(x)
+
+
+def test_proportions_in_any_form():
+    model = LDA(30, 2).double()
+    wanted = model.decode(torch.tensor([[1.0, 0.0]]))
+    for z in ([[1, 0]], np.array([[1.0, 0.0]]), np.array([[1, 0]], dtype=np.uint16)):
+        assert torch.equal(model.decode(z), wanted)
+    with pytest.raises(ValueError, match=r"z has shape \(2, 3\)"):
+        model.decode(torch.ones(2, 3) / 3)
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=f"n is {n}, but must be at least 1"):
+            model.sample(n)
 
 
 @pytest.mark.parametrize(

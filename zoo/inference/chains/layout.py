@@ -4,13 +4,15 @@ All first steps come first, then all second ones, and so on, each from the longe
 shortest, as in torch's `PackedSequence`: the sequences that have a step are the first ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+from zoo.batches import tensor_of
 
 
 class Layout(NamedTuple):
@@ -116,12 +118,14 @@ def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if there are none, one is empty, or they hold something else than numbers.
     """
+    if isinstance(sequences, np.ndarray) and sequences.dtype != object:
+        sequences = tensor_of(name, sequences)
+    if isinstance(sequences, Tensor) and sequences.ndim > 1 and 0 not in sequences.shape[:2]:
+        x = tensor_of(name, sequences)
+        return x, torch.full(x.shape[:1], x.shape[1], device=x.device)
     found = []
-    for i, sequence in enumerate(sequences):
-        try:
-            x = torch.as_tensor(np.asarray(sequence) if isinstance(sequence, list) else sequence)
-        except (TypeError, ValueError):
-            raise ValueError(f"sequence {i} of {name} holds something else than numbers.") from None
+    for i, sequence in enumerate(sequences if isinstance(sequences, Iterable) else [sequences]):
+        x = tensor_of(f"sequence {i} of {name}", sequence)
         if x.ndim == 0:
             raise ValueError(f"{name} must be a list of sequences; put a single one into a list.")
         if len(x) == 0:
@@ -131,5 +135,5 @@ def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{name} has no sequences.")
     if len({(x.dtype, x.shape[1:]) for x in found}) > 1:
         raise ValueError(f"the sequences of {name} differ in type or in the shape of a step.")
-    lengths = torch.tensor([len(x) for x in found])
+    lengths = torch.tensor([len(x) for x in found], device=found[0].device)
     return pad_sequence(found, batch_first=True), lengths

@@ -50,6 +50,10 @@ class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
     t0: float = 2.0
     """Delay of stepwise EM: early statistics are forgotten the faster, the larger it is."""
 
+    patience: int = 1
+    """Iterations that must not raise `history` beyond what it was before, for `fit` to stop: more
+    than one where an iteration can lower it."""
+
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -191,7 +195,8 @@ class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
             max_epochs: Number of EM iterations at the most; a family of one pass takes one.
-            tol: Stop when an iteration raises `history` by less, in nats per datum.
+            tol: Stop when an iteration, or `patience` of them, raise `history` by less, in nats
+                per datum.
             batch_size: Data per E-step, to bound the memory; by default all.
 
         Returns:
@@ -220,9 +225,14 @@ class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
                 if self.one_pass:
                     break
                 self.maximization(total)
-                if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
+                if self._settled(tol):
                     break
         return self.eval()
+
+    def _settled(self, tol: float) -> bool:
+        """Whether the last iterations, as many as `patience`, raised `history` by less than tol."""
+        before, last = self.history[: -self.patience], self.history[-self.patience :]
+        return bool(before) and max(last) - max(before) < tol
 
 
 def modality_of(x_shape: Sequence[int]) -> Modality:

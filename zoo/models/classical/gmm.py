@@ -83,6 +83,8 @@ class GMM(EMModel):
         "pixels. Samples show the noise of a Gaussian; those of images are clipped to [0, 1]."
     )
 
+    log_probabilities = ("logits",)  # a checkpoint may hold -inf there
+
     shows: ClassVar = {
         "parameters.png": "The means of the components, at most 100, the most frequent first."
     }

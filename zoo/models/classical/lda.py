@@ -26,8 +26,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, Gamma
 
-from zoo.batches import Batch
-from zoo.checks import check_at_least, check_batch
+from zoo.batches import Batch, tensor_of
+from zoo.checks import check_at_least, check_batch, check_shape
 from zoo.distributions.discrete import WordCounts
 from zoo.inference.topics import (
     Documents,
@@ -92,6 +92,8 @@ class LDA(EMModel):
         "log_prob": "log p(x) of a document sums over all assignments of its words to topics; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }
+
+    patience = 10  # a document's posterior may end in another optimum than before
 
     def __init__(
         self,
@@ -201,21 +203,24 @@ class LDA(EMModel):
         gamma = torch.cat([proportions(part, self.iterations, self.tol) for part in parts])
         return Dirichlet(gamma.to(self.alpha), validate_args=False)
 
-    def likelihood(self, z: Tensor) -> Distribution:
+    def likelihood(self, z: Tensor | ArrayLike) -> Distribution:
         """p(x | theta) for proportions (B, K), with the topics' mean: batch (B,), event (V,)."""
-        return WordCounts(z @ self.topics, self.mean_length)
+        theta = tensor_of("z", z).to(self.alpha)
+        check_shape("z", theta, self.latent_shape)
+        return WordCounts(theta @ self.topics, self.mean_length)
 
     def encode(self, x: Counts) -> Tensor:
         """The posterior mean of the proportions: counts to (B, K)."""
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor | ArrayLike) -> Tensor:
         """The mean counts of a document of `mean_length` words: (B, K) to (B, V)."""
         return self.likelihood(z).mean
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Draw n documents, counts (n, V)."""
+        check_at_least(1, n=n)
         return self.likelihood(self.prior().sample(torch.Size((n,)))).sample()
 
     # --- variational Bayes -----------------------------------------------------------------------
@@ -327,7 +332,11 @@ class LDA(EMModel):
             ValueError: if they have another width, or are negative or no numbers.
         """
         if isinstance(data, Mapping):
-            batch = {key: data[key] for key in ("tokens", "counts") if key in data}
+            batch = {
+                key: tensor_of(key, data[key]).to(self.device)
+                for key in ("tokens", "counts")
+                if key in data
+            }
         else:
             batch = self._padded(data)
         self._check(batch)
@@ -340,9 +349,7 @@ class LDA(EMModel):
                 f"counts have shape {shape}, but this model was built for (N, {self.x_shape[0]}): "
                 "a row for each document, a column for each term."
             )
-        if not shape[0]:
-            raise ValueError("there are no documents; give at least one row of counts.")
-        lengths = torch.bincount(row, minlength=shape[0])
+        lengths = torch.bincount(row, minlength=shape[0] or 1)
         starts = lengths.cumsum(0) - lengths
         place = torch.arange(len(row), device=row.device) - starts[row]
         x = self.concentrations.new_zeros(shape[0], int(lengths.max()))  # (N, T)
@@ -360,6 +367,8 @@ class LDA(EMModel):
                 f"tokens have shape {tuple(tokens.shape)} and counts {tuple(counts.shape)}, but "
                 "must be (B, T) both."
             )
+        if not len(tokens):
+            raise ValueError("there are no documents; give at least one row of counts.")
         if not tokens.numel():
             return
         for term in torch.aminmax(tokens):
@@ -400,7 +409,7 @@ def _entries(data: Any) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
         entries = data.tocsr().tocoo()  # in the order of the documents
         row, terms = (torch.from_numpy(x.astype(np.int64)) for x in (entries.row, entries.col))
         return data.shape, row, terms, torch.from_numpy(entries.data.astype(np.float64))
-    dense = data if isinstance(data, Tensor) else torch.as_tensor(np.asarray(data))
+    dense = tensor_of("counts", data)
     if dense.ndim != 2:
         return tuple(dense.shape), *torch.empty(3, 0)
     row, terms = dense.nonzero(as_tuple=True)

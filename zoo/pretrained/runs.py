@@ -55,6 +55,8 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     ckpt = read_training_checkpoint(path)
     cls = family(ckpt["zoo"]["family"])
     model = cls(**checked_arguments(cls, str(path), ckpt["hyper_parameters"], {}))
+    if all(t.dtype == torch.float64 for t in ckpt["state_dict"].values() if t.is_floating_point()):
+        model.double()
     try:
         model.load_state_dict(ckpt["state_dict"], strict=True)
     except RuntimeError as error:

@@ -24,10 +24,9 @@ class Subspace(NamedTuple):
     basis: Tensor | None = None
     variance: Tensor | None = None
 
-    def double(self) -> "Subspace":
-        """The subspace in float64."""
-        rest = (None if t is None else t.double() for t in self[1:])
-        return Subspace(self.offset.double(), *rest)
+    def to(self, dtype: torch.dtype) -> "Subspace":
+        """The subspace with its basis and variance in a type; the offset keeps all digits."""
+        return Subspace(self.offset, *(None if t is None else t.to(dtype) for t in self[1:]))
 
     def coordinates(self, x: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Project x of shape (..., D): y, (..., d), and the log-density of what is left, (...).

@@ -538,6 +538,20 @@ def test_a_large_mean_costs_no_digits(kind, mean):
     np.testing.assert_allclose(found, peer.means_[order], atol=1e-3)
 
 
+def test_bursts_of_seconds_a_year_apart():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(1.70e9, 1, (200, 1)), rng.normal(1.73e9, 2, (200, 1))])
+    model = GMM((1,), 2).fit(x)
+    order = model.means[:, 0].argsort()
+    centred = x.reshape(2, 200) - x.reshape(2, 200).mean(1, keepdims=True)
+    np.testing.assert_allclose(model.means[order, 0], x.reshape(2, 200).mean(1), atol=1e-6, rtol=0)
+    # the squares of a year of seconds leave a variance two digits
+    np.testing.assert_allclose(model.covariances[order, 0, 0], (centred**2).mean(1), rtol=0.1)
+    assert (
+        model.encode(torch.from_numpy(x)).numpy().reshape(2, 200) == order.numpy()[:, None]
+    ).all()
+
+
 def test_the_subspace_of_data_with_a_large_mean():
     x, _ = groups(dim=6)
     values = []

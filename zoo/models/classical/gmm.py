@@ -128,10 +128,10 @@ class GMM(EMModel):
         # Until it is fitted, every component is the standard Gaussian.
         factors = torch.eye(dim).expand(shape) if covariance in ("full", "tied") else None
         self.logits = nn.Parameter(torch.full((components,), -math.log(components)))
-        self.centres = nn.Parameter(torch.zeros(components, dim))  # means of the coordinates y
+        # Means of y. With the offset they have the digits of data far from 0 or from each other.
+        self.centres = nn.Parameter(torch.zeros(components, dim, dtype=torch.float64))
         self.factors = nn.Parameter(torch.ones(shape) if factors is None else factors.clone())
-        # Found once from the data, so no gradient is theirs. The offset has the digits of data that
-        # lie far from 0.
+        # Found once from the data, so no gradient is theirs.
         self.offset = nn.Parameter(torch.zeros(size, dtype=torch.float64), requires_grad=False)
         self.basis = self.noise = None
         if pca is not None:
@@ -164,7 +164,8 @@ class GMM(EMModel):
             factors = self.factors[z, None].expand(-1, self.centres.shape[1])
         else:
             factors = self.factors[z]
-        return SubspaceGaussian(self.centres[z], factors, self._subspace, self.x_shape)
+        centres = self.centres[z].to(factors)
+        return SubspaceGaussian(centres, factors, self._subspace, self.x_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x) in nats, exactly: (B, *x_shape) to (B,)."""
@@ -180,7 +181,8 @@ class GMM(EMModel):
     def decode(self, z: Tensor) -> Tensor:
         """The means of components, images clipped to [0, 1]: (B,) int64 to (B, *x_shape)."""
         self._check_codes(z)
-        return self._clipped(self._subspace.embed(self.centres[z]).reshape(-1, *self.x_shape))
+        means = self._subspace.to(torch.float64).embed(self.centres[z].double()).to(self.factors)
+        return self._clipped(means.reshape(-1, *self.x_shape))
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
@@ -218,7 +220,7 @@ class GMM(EMModel):
         check_finite(self._key, x)
         centres, factors = self.centres.double(), self.factors.double()
         with torch.autocast(x.device.type, enabled=False):
-            y, rest = self._subspace.double().coordinates(x.flatten(1), centres)
+            y, rest = self._subspace.to(torch.float64).coordinates(x.flatten(1), centres)
             densities = mixtures.log_densities(y, centres, factors, self.covariance)
         return self.logits.double().log_softmax(0) + densities, rest
 
@@ -237,7 +239,7 @@ class GMM(EMModel):
     @property
     def means(self) -> Tensor:
         """The means of the components, as data are: (K, *x_shape)."""
-        means = self._subspace.double().embed(self.centres.detach().double())
+        means = self._subspace.to(torch.float64).embed(self.centres.detach().double())
         return means.reshape(-1, *self.x_shape)
 
     @property
@@ -311,13 +313,19 @@ class GMM(EMModel):
         check_rows(self._key, x, self.x_shape)
         with torch.autocast(x.device.type, enabled=False):
             for part in self._parts(x.flatten(1)):
-                sums = self._statistics_of(*self._subspace.coordinates(part, self.centres))
+                sums = self._statistics_of(*self._coordinates(part))
                 total = {name: total[name] + s if total else s for name, s in sums.items()}
         return total
 
+    def _coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates of data, in their type or the model's, whichever has more digits."""
+        wider = torch.promote_types(x.dtype, self.factors.dtype)
+        return self._subspace.to(wider).coordinates(x, self.factors.new_empty(0, dtype=wider))
+
     def _statistics_of(self, y: Tensor, rest: Tensor) -> Statistics:
         log_weights = self.logits.log_softmax(0)
-        sums = mixtures.statistics(y, log_weights, self.centres, self.factors, self.covariance)
+        centres, factors = self.centres.to(y), self.factors.to(y)
+        sums = mixtures.statistics(y, log_weights.to(y), centres, factors, self.covariance)
         sums["log_likelihood"] += rest.sum(dtype=torch.float64)
         return sums
 
@@ -340,7 +348,7 @@ class GMM(EMModel):
             self.set_components(*self._given)
             return
         sample = self._first_pass(batches)
-        y, rest = self._subspace.coordinates(sample, self.centres)
+        y, rest = self._coordinates(sample)
         best, kept = -math.inf, None
         for _ in range(self.restarts):
             self._start_at_kmeans(y)

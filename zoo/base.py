@@ -220,6 +220,11 @@ class LatentVariableModel(LightningModule, ABC):
         return f"p(x | {self.condition})" if self.condition else "p(x)"
 
     @property
+    def free_parameters(self) -> int:
+        """How many numbers were learned, of which none follows from the others."""
+        return sum(p.numel() for p in self.parameters())
+
+    @property
     def datum(self) -> str:
         """What one x is called: the noun of "nats/image"."""
         return "datum" if self.modality == "vector" else self.modality
@@ -363,7 +368,7 @@ class LatentVariableModel(LightningModule, ABC):
         """Facts for listings and cards, as config.json has them."""
         return {
             "latent_shape": list(self.latent_shape),
-            "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters": self.free_parameters,
             "verbs": list(self.verbs()),
             "about": self.about,
             "tags": list(self.tags),

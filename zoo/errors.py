@@ -9,6 +9,10 @@ class ZooError(ValueError):
     """A problem that the user can mend; the message is one sentence that says how."""
 
 
+class ConvergenceWarning(UserWarning):
+    """A fit that was ended before the model had stopped to change."""
+
+
 def brief(said: object) -> str:
     """What an error of a library says, as a part of a sentence: one line, printable, not long."""
     line = "".join(c if c.isprintable() else "?" for c in " ".join(str(said).split()))

@@ -224,6 +224,8 @@ def load_weights(model: "nn.Module", path: Path, header: Mapping[str, tuple[str,
     from safetensors import SafetensorError
     from safetensors.torch import load_model
 
+    if {dtype for dtype, _ in header.values() if dtype.startswith(("F", "BF"))} == {"F64"}:
+        model.double()  # float16 is but how a file is stored
     for name, tensor in model.state_dict().items():
         dtype, _ = header.get(name, ("", 0))
         if dtype and dtype.startswith(("F", "BF")) != tensor.is_floating_point():

@@ -55,6 +55,8 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     ckpt = read_training_checkpoint(path)
     cls = family(ckpt["zoo"]["family"])
     model = cls(**checked_arguments(cls, str(path), ckpt["hyper_parameters"], {}))
+    if all(t.dtype == torch.float64 for t in ckpt["state_dict"].values() if t.is_floating_point()):
+        model.double()
     try:
         # Of parts that were compiled, weights have this in their names.
         weights = {name.replace("_orig_mod.", ""): w for name, w in ckpt["state_dict"].items()}

@@ -111,6 +111,8 @@ def test_a_symbol_that_was_never_met_is_impossible():
     model = HMM(2, symbols=4).double().fit([[0, 1, 2, 1, 0], [2, 1]], max_epochs=5, tol=-1)
     assert model.log_prob(torch.tensor([[0, 3]])).item() == -torch.inf
     assert model.log_prob(torch.tensor([[0, 1]])).isfinite()
+    with pytest.raises(ValueError, match="impossible under this model"):
+        model.fit([[3, 0]], warm_start=True)
     smooth = HMM(2, symbols=4, emission_prior=1.1).double().fit([[0, 1, 2, 1, 0]], max_epochs=5)
     assert smooth.log_prob(torch.tensor([[0, 3]])).isfinite()
 

@@ -98,4 +98,7 @@ class BetaTCVAE(Autoencoder):
         }
 
     def on_train_start(self) -> None:
-        self.data_size = examples(self.trainer.train_dataloader)
+        found = examples(self.trainer.train_dataloader)
+        if found is None:
+            raise ValueError("the loader cannot say how many data it has; give one with a length.")
+        self.data_size = found

@@ -86,6 +86,18 @@ def test_a_run_of_another_name_leaves_the_checkpoints_that_it_starts_from(fit):
     assert epochs("runs/b/version_0/checkpoints/last.ckpt") == 3
 
 
+def test_a_resumed_run_may_log_into_a_folder_of_its_own(fit):
+    assert fit("--trainer.logger.version", "first")[1] == 0
+    logs = (Path("runs/tiny/first/metrics.csv")).read_bytes()
+    flags = ["--trainer.logger.version=first/resumed-1", "--ckpt_path=last"]
+    assert fit(*flags, "--trainer.max_epochs=3")[1] == 0
+    assert Path("runs/tiny/first/metrics.csv").read_bytes() == logs
+    assert [str(path) for path in Path("runs").rglob("last.ckpt")] == [
+        "runs/tiny/first/checkpoints/last.ckpt"
+    ]
+    assert epochs("runs/tiny/first/checkpoints/last.ckpt") == 3
+
+
 def test_a_version_that_exists_is_not_trained_into(fit):
     assert fit()[1] == 0
     before = contents("runs")

@@ -36,7 +36,8 @@ def checkpoint_folders(trainer: Trainer, version: int | str | None) -> tuple[Pat
 
     Args:
         trainer: Before it has set up its callbacks.
-        version: The one run's version or id, if it was given one.
+        version: The one run's version or id, if it was given one; behind a slash may follow a
+            folder in the run's, for the logs of one that goes on.
     """
     callback, logger = trainer.checkpoint_callback, trainer.logger
     if isinstance(callback, ModelCheckpoint) and callback.dirpath:
@@ -45,7 +46,11 @@ def checkpoint_folders(trainer: Trainer, version: int | str | None) -> tuple[Pat
     root = Path(trainer.default_root_dir)
     if logger is None:
         return root, "checkpoints"
-    run = f"version_{version}" if isinstance(version, int) else escape(version or "") or "*"
+    run = (
+        f"version_{version}"
+        if isinstance(version, int)
+        else escape((version or "").partition("/")[0]) or "*"
+    )
     return Path(logger.save_dir or root, str(logger.name or "")), f"{run}/checkpoints"
 
 

@@ -99,6 +99,9 @@ class LatentVariableModel(LightningModule, ABC):
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
 
+    recipe: str | None = None
+    """The resolved recipe of the run that trains the model, as YAML."""
+
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         # Lightning's own adds the arguments of a module that builds this one in its constructor.
         super().save_hyperparameters(given_to(self))
@@ -281,6 +284,7 @@ class LatentVariableModel(LightningModule, ABC):
             "data": self.data,
             "base_model": self.base_model,
             "assets": dict(self.assets),
+            "recipe": self.recipe,
         }
 
     @classmethod

@@ -19,6 +19,22 @@ def brief(said: object) -> str:
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
+def sentence(error: Exception) -> str:
+    """What an error that ends a command says: its own sentence, or how to learn more."""
+    if isinstance(error, ZooError):
+        return " ".join(str(error).split())
+    said = brief(error)
+    if isinstance(error, MemoryError) or "out of memory" in said:
+        return f"the memory is full ({said}); take fewer or smaller data at a time."
+    if isinstance(error, ImportError) and error.name:
+        return f"{said}; pip install {error.name.partition('.')[0]}"
+    if isinstance(error, (ValueError, NotImplementedError, OSError)) and said:
+        return said
+    return (
+        f"{type(error).__name__}: {said or 'no reason given'}; --debug shows where it comes from."
+    )
+
+
 def shown(value: object) -> str:
     """A value from a file as a part of a sentence: its repr, whose size is anybody's guess, cut."""
     return brief(reprlib.repr(value))

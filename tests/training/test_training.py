@@ -26,7 +26,6 @@ from zoo.pretrained.loading import check_golden
 from zoo.pretrained.runs import load_training_checkpoint
 from zoo.training.fit import run
 from zoo.training.monitors import LogActiveUnits, SampleGrid
-from zoo.training.recipes import latest_checkpoint
 from zoo.training.saving import AtomicCheckpointIO, SaveLast
 from zoo.training.seeding import SeedEpoch
 
@@ -394,18 +393,6 @@ def test_mlflow_gets_the_pictures(tmp_path, monkeypatch):
         file = tmp_path / "artifacts" / logger.run_id / "artifacts" / "pictures" / f"{name}.png"
         image = np.asarray(Image.open(file))
         assert np.array_equal(image, shrunk(picture, image))
-
-
-def test_resume_by_the_word_last(uninterrupted, monkeypatch, tmp_path):
-    _, folder, recipe = uninterrupted
-    local = tmp_path / "tiny.yaml"
-    local.write_text(recipe.read_text().replace("save_dir: runs", f"save_dir: {folder}"))
-    newest = latest_checkpoint(local)
-    assert newest.name == "last.ckpt"
-    assert newest.parents[1].name.startswith("version_")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(zoo.ZooError, match=r"last\.ckpt"):
-        latest_checkpoint(recipe)
 
 
 def test_export_keeps_the_averaged_weights_and_the_recipe(uninterrupted, tmp_path):

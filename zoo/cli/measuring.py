@@ -84,7 +84,7 @@ def _device(args: argparse.Namespace) -> str:
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     name = args.device or str(found or "cpu")
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()  # which the device "meta" cannot
     except (RuntimeError, AssertionError):  # torch's own texts are pages long
         raise ZooError(f"there is no device {name!r} here; try --device cpu.") from None
     return name

@@ -13,9 +13,9 @@ from zoo.pretrained.gallery import draw_samples
 from zoo.pretrained.runs import load_training_checkpoint
 
 
-def _published(recipe: Path) -> str:
-    """The resolved recipe in short names, without paths of this machine."""
-    source = short_names(recipe.read_text(encoding="utf-8"))
+def _published(recipe: str) -> str:
+    """The resolved recipe in short names, without paths of this machine's data and files."""
+    source = short_names(recipe)
     config = yaml.safe_load(source)
     config.pop("ckpt_path", None)
     (config.get("data") or {}).get("init_args", {}).pop("root", None)
@@ -41,8 +41,10 @@ def export(
     if half:
         model = rounded(model)
     model.save_pretrained(folder, license=license, half=half)
-    recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
-    if recipe.is_file():
-        write_text(folder / RECIPE, _published(recipe))
+    beside = ckpt.parent.parent / "config.yaml"  # of checkpoints that do not hold the recipe
+    if model.recipe is None and beside.is_file():
+        model.recipe = beside.read_text(encoding="utf-8")
+    if model.recipe:
+        write_text(folder / RECIPE, _published(model.recipe))
     draw_samples(model, folder)
     return model

@@ -69,4 +69,5 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     model.data = ckpt["zoo"]["data"]
     model.base_model = ckpt["zoo"]["base_model"]
     model.assets = ckpt["zoo"].get("assets", {})
+    model.recipe = ckpt["zoo"].get("recipe")
     return model.eval()

@@ -1,7 +1,5 @@
 """Callbacks that recipes use beside Lightning's own."""
 
-from pathlib import Path
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -11,8 +9,10 @@ from torchmetrics import Metric
 
 from zoo.base import LatentVariableModel
 from zoo.batches import Batch, part
+from zoo.errors import ZooError
 from zoo.metrics import ActiveUnits
 from zoo.plots.grids import grid, save_grid
+from zoo.training.folders import run_folder
 
 
 class LogActiveUnits(Callback):
@@ -23,6 +23,11 @@ class LogActiveUnits(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LatentVariableModel)
+        if not pl_module.latent_shape:
+            raise ZooError(
+                "LogActiveUnits counts latent dimensions that are in use, and codes of a "
+                f"{type(pl_module).__name__} have none; take it out of the callbacks."
+            )
         self._metric = ActiveUnits(pl_module.latent_shape[0]).to(pl_module.device)
 
     def on_validation_batch_end(
@@ -81,11 +86,9 @@ class SampleGrid(Callback):
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last
         if trainer.sanity_checking or not due:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process has to ask
+        folder = run_folder(trainer)  # every process has to ask
         if not trainer.is_global_zero:
             return
-        if isinstance(trainer.logger, (MLFlowLogger, WandbLogger)):  # theirs is that of all runs
-            folder = folder / str(trainer.logger.name) / str(trainer.logger.version)
         assert isinstance(pl_module, LatentVariableModel)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)
@@ -96,6 +99,8 @@ class SampleGrid(Callback):
                 x = self._batch["image"]
                 both = torch.cat([x, pl_module.conditioned(self._batch).reconstruct(x)])
                 pictures["reconstructions"] = (both, len(x))
+        if getattr(trainer, "fast_dev_run", False):  # a trial leaves no files
+            return
         for name, (images, columns) in pictures.items():
             save_grid(
                 images, folder / "pictures" / f"{name}-{trainer.current_epoch + 1:04d}.png", columns

@@ -75,23 +75,3 @@ def parsable(recipe: Path) -> str:
     text = recipe.read_text(encoding="utf-8")
     short = short_names(text)
     return str(recipe) if short == text else short
-
-
-def latest_checkpoint(config: Path) -> Path:
-    """The `last.ckpt` of the newest run of a recipe, for `--ckpt_path last`.
-
-    Raises:
-        ZooError: if no run of the recipe left one.
-    """
-    logger = (read_recipe(config).get("trainer") or {}).get("logger") or {}
-    arguments = logger.get("init_args", {}) if isinstance(logger, dict) else {}
-    folder = Path(arguments.get("save_dir", "lightning_logs"), arguments.get("name", ""))
-    found = sorted(
-        folder.glob("version_*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime_ns
-    )
-    if not found:
-        raise ZooError(
-            f"no run under {folder} has a last.ckpt to resume; "
-            "leave out --ckpt_path, or give a file."
-        )
-    return found[-1]

@@ -238,8 +238,8 @@ def eight_bits(pixels: NDArray[Any], sixteen: bool) -> NDArray[np.uint8]:
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 65535):  # also catches NaN
         raise ValueError(
-            f"its pixels go from {low:g} to {high:g}, which says not what white is; save it with "
-            "0 to 255"
+            f"its pixels go from {low:g} to {high:g}, so the value of white is unknown; save it "
+            "with values from 0 to 255"
         )
     whites = (1, 255, 65535) if pixels.dtype.kind == "f" else (255, 65535)
     white = 65535 if sixteen else next(white for white in whites if high <= white)

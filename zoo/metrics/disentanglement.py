@@ -52,8 +52,8 @@ def check_factors(codes: Tensor, factors: Tensor, least: int = 1) -> None:
     constant = (factors == factors[0]).all(0)
     if constant.any():
         raise ValueError(
-            f"factor {int(constant.int().argmax())} has one value only, so that nothing can be "
-            "said of it; leave it out."
+            f"factor {int(constant.int().argmax())} has one value only, so it cannot be scored; "
+            "leave it out."
         )
 
 

@@ -37,7 +37,7 @@ def perplexity(log_prob: Tensor, words: Tensor) -> Perplexity:
         raise ValueError("log_prob has NaNs; see what made them.")
     n, total = len(words), words.sum()
     if not total > 0:
-        raise ValueError(f"a perplexity is of words, but the {n} documents have none.")
+        raise ValueError(f"a perplexity needs words, but the {n} documents have none.")
     mean = log_prob.sum() / total
     value = math.exp(-mean) if -mean < 700 else math.inf
     if n < 2 or value == math.inf:  # of an impossible document

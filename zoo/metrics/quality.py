@@ -47,7 +47,7 @@ class FrechetDistance(FrechetInceptionDistance):
         check_rows(name, imgs, 0)
         if imgs.shape[1] != self.features:
             raise ValueError(
-                f"{name} are {imgs.shape[1]}, but this distance is of {self.features}."
+                f"{name} have {imgs.shape[1]} columns, but this distance takes {self.features}."
             )
         super().update(imgs, real)
 

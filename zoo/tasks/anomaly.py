@@ -71,7 +71,7 @@ def anomaly_scores(
     if model.modality == "image":
         check_images(x, model.x_shape)
     if by in ("error", "distortion") and not isinstance(x, Tensor):
-        raise ValueError(f"by={by!r} compares x with what its code stands for; give x as a tensor.")
+        raise ValueError(f"by={by!r} compares x with its reconstruction; give x as a tensor.")
     match by:
         case "likelihood":
             scores = -log_likelihood(model, x, samples).value

@@ -37,8 +37,8 @@ def code_length(model: LatentVariableModel, x: Tensor) -> CodeLength:
     """
     if model.code_symbols is None:
         raise ValueError(
-            f"code_length is of codes that are made of indices, but {type(model).__name__} has "
-            "others; its rate is KL(q(z|x) || p(z))."
+            f"code_length needs codes that are indices, but those of {type(model).__name__} are "
+            "not; its rate is KL(q(z|x) || p(z))."
         )
     s = model.encode(x)
     bits = math.log(2) * math.prod(model.x_shape)

@@ -31,7 +31,7 @@ def latent_map(z: Tensor, method: Method = "tsne") -> Tensor:
     codes = z.detach().flatten(1).double().cpu().numpy()
     n, size = codes.shape
     if n < 4 or size < 2:
-        raise ValueError(f"a map is of 4 codes of 2 numbers at least, but there are {n} of {size}.")
+        raise ValueError(f"a map needs 4 codes of 2 numbers at least, but there are {n} of {size}.")
     if method == "pca":
         from sklearn.decomposition import PCA
 

@@ -32,8 +32,8 @@ def check_real(model: LatentVariableModel, z: Tensor, what: str) -> None:
     """
     if not z.is_floating_point():
         raise ValueError(
-            f"{what}, but a code of {type(model).__name__} is made of whole numbers, and there is "
-            "nothing between them."
+            f"{what}, but a code of {type(model).__name__} is made of whole numbers, which have no "
+            "values in between."
         )
 
 

@@ -82,7 +82,7 @@ class BetaTCVAE(Autoencoder):
         """
         x = self.inputs(batch)
         if len(x) < 2:
-            raise ValueError("a batch of one image says nothing of the others' codes; give two.")
+            raise ValueError("a batch of one image cannot estimate q(z); give two images.")
         q, prior = self.posterior(x), self.prior()
         z = q.rsample()
         distortion = -self.likelihood(z).log_prob(x)  # (B,)

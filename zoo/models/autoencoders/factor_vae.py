@@ -91,7 +91,7 @@ class FactorVAE(Autoencoder):
         """
         x = self.inputs(batch)
         if len(x) < 2:
-            raise ValueError("a batch of one image has no other to shuffle codes with; give two.")
+            raise ValueError("a batch of one image has no codes to shuffle; give two images.")
         q = self.posterior(x)
         z = q.rsample()
         distortion = -self.likelihood(z).log_prob(x)  # (B,)

@@ -223,7 +223,7 @@ class Batches:
         longest = -(-self.n // self.world_size)
         batches = min(-(-longest // self.batch_size), len(self.sampler))
         if isinstance(self.sampler, Shuffled):
-            # a gradient step of one process alone would wait for the others for ever
+            # a gradient step of a single process would wait for the others forever
             return min(batches, self.n // self.world_size)
         return batches
 

@@ -277,7 +277,7 @@ class Turns:
 
 
 def read_scenes(n: int, level: int, size: int, seed: int) -> dict[Split, Pairs]:
-    """Draw the scenes of all splits, each split from a seed of its own.
+    """Draw the scenes of all splits, each split from its own seed.
 
     All splits share the same kinds of scenes, at most 240; scenes of one kind differ in details.
     """

@@ -1,4 +1,4 @@
-"""COCO: photos of everyday scenes, each with five captions, as the 2017 release lays them out.
+"""COCO: photos of everyday scenes, each with five captions, in the layout of the 2017 release.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", 2014, https://arxiv.org/abs/1405.0312;
 Chen et al., "Microsoft COCO Captions", 2015, https://arxiv.org/abs/1504.00325. The folder

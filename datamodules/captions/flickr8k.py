@@ -102,7 +102,7 @@ def read_captions(folder: Path) -> dict[str, list[str]]:
 
 
 def read_csv(path: Path, header: list[str]) -> list[tuple[str, str]]:
-    """Return the rows of a table of two columns; each is on a line of its own.
+    """Return the rows of a table of two columns; each row is one line.
 
     A second column that holds a comma must be quoted, and one that holds a quote doubles it.
     """
@@ -151,7 +151,7 @@ def read_tokens(path: Path) -> list[tuple[str, int, str]]:
 
 
 def official_split(folder: Path) -> dict[str, Split | None] | None:
-    """Return the split of each photo, None for those in none; None if no lists are there."""
+    """Return the split of each photo, None for a photo without; None if there are no lists."""
     split_of: dict[str, Split | None] = {}
     there = [name for name in LISTS if (folder / name).exists()]
     if (folder / SPLITS).exists():

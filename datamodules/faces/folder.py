@@ -1,4 +1,4 @@
-"""CelebA as it is published: a folder of pictures and three text files."""
+"""The published form of CelebA: a folder of pictures and three text files."""
 
 import gzip
 import os
@@ -114,7 +114,7 @@ class FolderSource(Source):
                 for name in wanted:
                     fetch(name, temporary)
                     os.replace(Path(temporary, name), self.folder / name)
-        except Exception as error:  # gdown and what it uses have errors of their own
+        except Exception as error:  # gdown and its dependencies have their own errors
             why = reason(error).strip().splitlines()[-1]
             raise DataError(
                 f"{self.folder} lacks {', '.join(missing)}, and they could not be downloaded "
@@ -128,7 +128,7 @@ class FolderSource(Source):
         return (*pictures, *(path.name for path in texts if path))
 
     def missing(self) -> tuple[str, ...]:
-        """Return which of the pictures, the attribute and the partition file are not there."""
+        """Return the missing ones of the pictures, the attribute and the partition file."""
         needed = (PICTURES, ATTRIBUTE_ROWS.file, PARTITION_ROWS.file)
         found = {name.removesuffix(".gz") for name in self.found()}
         return tuple(name for name in needed if name not in found)
@@ -257,7 +257,7 @@ def read_table(path: Path | None, layout: Layout) -> Table:
 
 
 def wrong(name: str, words: list[str], layout: Layout) -> str | None:
-    """Return what is wrong with a row, or None."""
+    """Return the error in a row, or None."""
     if not PICTURE.fullmatch(name):
         return f"{name[:20]!r} should be a picture's name such as 000001.jpg"
     width = max(1, len(layout.header))

@@ -158,7 +158,7 @@ def read_shard(path: Path) -> Arrays:
 
 
 def unfit(shard: Arrays) -> str | None:
-    """Return what is wrong with the arrays of a shard, or None."""
+    """Return the error in the arrays of a shard, or None."""
     if missing := [key for key in ARRAYS if key not in shard]:
         return f"it lacks {', '.join(missing)}"
     for key, (rank, kinds) in ARRAYS.items():

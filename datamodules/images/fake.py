@@ -19,7 +19,7 @@ class FakeImages(ImageDataModule):
     """White or coloured stars on black, labelled by their number of arms.
 
     Args:
-        x_shape: Shape (C, H, W) of an image; with C > 1 every image has a colour of its own.
+        x_shape: Shape (C, H, W) of an image; with C > 1 every image has a random colour.
         n: Number of training images; validation and test have a quarter as many each.
         batch_size: Images per batch and process.
         seed: Seed of the images, their order, and pixels that are drawn once.

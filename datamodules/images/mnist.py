@@ -101,7 +101,7 @@ class MNIST(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return which archives are there, packed or unpacked."""
+        """Return the inventory of archives, packed or unpacked."""
         return inventory("MNIST", root)
 
     def prepare_data(self) -> None:
@@ -159,7 +159,7 @@ class FashionMNIST(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return which archives are there, packed or unpacked."""
+        """Return the inventory of archives, packed or unpacked."""
         return inventory("FashionMNIST", root)
 
     def label_name(self, label: int) -> str:
@@ -194,7 +194,7 @@ def raw_dir(name: str, root: str | None) -> Path:
 
 
 def inventory(name: str, root: str | None) -> Inventory:
-    """Return which archives of a data set are there, packed or unpacked."""
+    """Return the inventory of a data set's archives, packed or unpacked."""
     raw = raw_dir(name, root)
     missing = missing_files(name, raw)
     return Inventory(
@@ -206,7 +206,7 @@ def inventory(name: str, root: str | None) -> Inventory:
 
 
 def missing_files(name: str, raw: Path) -> list[str]:
-    """Return the archives that are there neither packed nor unpacked."""
+    """Return the archives that are missing both packed and unpacked."""
     return [
         archive
         for archive in MD5[name]
@@ -295,7 +295,7 @@ def download(name: str, root: str | None) -> None:
             fetched = Path(folder) / name / "raw"
             fetched.mkdir(parents=True)
             for archive in MD5[name].keys() - missing:
-                if (raw / archive).exists():  # torchvision skips what is there and good
+                if (raw / archive).exists():  # torchvision skips existing good files
                     shutil.copyfile(raw / archive, fetched / archive)
             with socket_timeout(TIMEOUT_S):
                 fetch(name, folder)

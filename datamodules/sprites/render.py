@@ -37,8 +37,8 @@ def distance(shape: int, x: Tensor, y: Tensor) -> Tensor:
 
     Args:
         shape: Index in `SHAPES`.
-        x: How far right of the centroid, any shape.
-        y: How far below the centroid, same shape.
+        x: Distance to the right of the centroid, any shape.
+        y: Distance below the centroid, same shape.
     """
     if SHAPES[shape] == "square":
         return torch.maximum(x.abs(), y.abs()) - math.sqrt(0.5)

@@ -241,7 +241,7 @@ def word_ids(words: Iterable[str], vocabulary: list[str]) -> Tensor:
 
 
 def unknown_class(word: str) -> str:
-    """Return the class of an unknown word by its spelling, as the first of these rules that fits.
+    """Return the class of an unknown word by its spelling; the first matching rule counts.
 
     1. `<unk:symbol>`: neither a letter nor a digit in it.
     2. `<unk:address>`: it has "@" or "://", or begins with "www.".

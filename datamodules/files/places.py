@@ -1,4 +1,4 @@
-"""Where data sets live on disk, what of them is there, and the error for when they are not."""
+"""Folders of data sets on disk, their inventory, and the error for missing data."""
 
 import os
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 class DataError(OSError):
-    """Data that is missing, damaged or too little; the message says which file and what to do."""
+    """Error for data that is missing, damaged or too little; it names the file and a remedy."""
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """What of a data set is on disk, found without reading it.
+    """Files of a data set that are on disk or missing, found without reading them.
 
     Args:
-        folder: Where its files are looked for; None for a set that needs none.
+        folder: Folder of its files; None for a set without files.
         found: Names of the files or folders that are there.
-        missing: Names of those that are needed and are not there.
-        remedy: How to get what is missing.
+        missing: Names of required files or folders that are missing.
+        remedy: How to get missing files.
     """
 
     folder: Path | None
@@ -31,10 +31,10 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Example:
-    """One example of a data set to look at.
+    """One example of a data set, for display.
 
     Args:
-        image: Pixels, uint8 (1 or 3, H, W); None where the example is all text.
+        image: Pixels, uint8 (1 or 3, H, W); None for an example of text only.
         text: Its label, caption, factors or words.
     """
 
@@ -67,11 +67,11 @@ def set_dir(root: str | None, name: str) -> Path:
 def files_below(root: Path) -> list[Path]:
     """Return all files in a folder and its sub-folders, as relative paths in alphabetical order.
 
-    Links to folders are followed, but for those that lead back to where they are. Hidden files and
-    folders are passed over.
+    Links to folders are followed, except links to a folder that contains them. Hidden files and
+    folders are skipped.
     """
     found: list[Path] = []
-    above: dict[str, set[str]] = {}  # of a folder: where it and those it lies in really are
+    above: dict[str, set[str]] = {}  # by folder: the real paths of it and its parents
     for folder, subfolders, names in os.walk(root, followlinks=True):
         places = above.pop(folder, {os.path.realpath(folder)})
         inner = {os.path.join(folder, name): name for name in subfolders if name[0] != "."}

@@ -31,15 +31,15 @@ PROGRESS_FROM = 200
 class ImageFolder(ImageDataModule):
     """All pictures in a folder and its sub-folders, cropped to squares and held in memory.
 
-    A picture is turned as its EXIF orientation says, laid on white where it is transparent, cropped
-    to its central square and resized; of an animation the first frame counts. Its label is the
-    number of the sub-folder of `root` that it is in, in alphabetical order of those that hold
-    pictures (pictures in `root` itself count as a sub-folder "."); `class_names` has their names.
-    Links to folders are followed, but for those that lead back to where they are. Hidden files and
-    folders are passed over, and files that cannot be read are named in a warning.
+    A picture is turned by its EXIF orientation, laid on white where it is transparent, cropped to
+    its central square and resized; an animation gives its first frame. The label of a picture is
+    the number of its sub-folder of `root`, in alphabetical order of the sub-folders that hold
+    pictures (pictures in `root` itself are in a sub-folder "."); `class_names` has their names.
+    Links to folders are followed, except links to a folder that contains them. Hidden files and
+    folders are skipped, and a warning names files that cannot be read.
 
-    White is 65,535 in a picture of 16 bits; in one of 32 bits or of floating-point numbers, whose
-    format does not say, it is the least of 1 (floating-point numbers only), 255 and 65,535 that no
+    White is 65,535 in a picture of 16 bits. Formats of 32 bits or floating-point numbers do not
+    define white; there it is the least of 1 (floating-point numbers only), 255 and 65,535 that no
     pixel exceeds.
 
     Args:
@@ -48,12 +48,12 @@ class ImageFolder(ImageDataModule):
         channels: 3 for colour, 1 for grey.
         batch_size: Images per batch and process.
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
-        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
-            epoch, once, or left as they are.
-        val_fraction: Share of the pictures to validate with, at least one picture.
-        test_fraction: Share of the pictures to test with, at least one picture.
-        attributes: Names of sub-folders of `root`. With any, batches have `attributes`, too, int64
-            (B, A) of 1 where a picture is in that sub-folder and 0 where it is not.
+        binarization: "dynamic" draws pixels as 0 or 1 in each epoch, "static" draws them once, and
+            "none" keeps them unchanged.
+        val_fraction: Share of the pictures for validation, at least one picture.
+        test_fraction: Share of the pictures for the test, at least one picture.
+        attributes: Names of sub-folders of `root`. If given, batches also have `attributes`, int64
+            (B, A): 1 where a picture is in that sub-folder, and 0 elsewhere.
     """
 
     about = "A folder of the author's own pictures."
@@ -89,7 +89,7 @@ class ImageFolder(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return whether the folder is there; without `root` it is the user's to name."""
+        """Return whether the folder is there; without `root`, the user has to name it."""
         remedy = "give root, the folder that holds your pictures"
         if root is None:
             return Inventory(None, missing=("a folder of yours",), remedy=remedy)
@@ -107,7 +107,8 @@ class ImageFolder(ImageDataModule):
 
         Raises:
             DataError: if there are too few pictures.
-            ValueError: if one of `attributes` is no sub-folder with pictures; names the nearest.
+            ValueError: if one of `attributes` is no sub-folder with pictures; the message has the
+                nearest one.
         """
         root = Path(self.root).expanduser()
         files = picture_files(root)
@@ -138,11 +139,11 @@ class ImageFolder(ImageDataModule):
 
 
 def first_pictures(root: Path, n: int, size: int, channels: int) -> Tensor:
-    """Return the first n pictures of a folder that can be read, or all if there are fewer.
+    """Return the first n readable pictures of a folder, or all if there are fewer.
 
     Args:
         root: The folder.
-        n: How many.
+        n: Number of pictures.
         size: Height and width to resize to, in pixels.
         channels: 3 for colour, 1 for grey.
 
@@ -150,7 +151,7 @@ def first_pictures(root: Path, n: int, size: int, channels: int) -> Tensor:
         float32 (at most n, C, size, size) in [0, 1].
 
     Raises:
-        DataError: if there is no picture that can be read.
+        DataError: if no picture can be read.
     """
     files = picture_files(root)
     pixels: list[NDArray[np.uint8]] = []
@@ -177,7 +178,7 @@ def picture_files(root: Path) -> list[Path]:
         raise DataError(f"{root} is not a folder: give the folder that holds your pictures.")
     known = Image.registered_extensions()
     extensions = {e for e, kind in known.items() if kind in Image.OPEN and kind not in NOT_PICTURES}
-    # a link to nothing counts, and is named among the files that cannot be read
+    # a broken link counts, and the warning names it among the unreadable files
     found = [path for path in files_below(root) if path.suffix.lower() in extensions]
     if not found:
         raise DataError(f"{root} holds no pictures: put png, jpg or other picture files there.")
@@ -187,7 +188,7 @@ def picture_files(root: Path) -> list[Path]:
 def each_picture(
     root: Path, files: list[Path], size: int, channels: int, bad: dict[Path, str]
 ) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield each picture, (size, size, channels), or None if it cannot be read; `bad` says why."""
+    """Yield each picture, (size, size, channels), or None if unreadable, with a reason in `bad`."""
     from rich.progress import track
 
     def read(file: Path) -> NDArray[np.uint8] | None:
@@ -213,7 +214,7 @@ def each_picture(
 def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     """Read one picture as uint8 (size, size, channels)."""
     with Image.open(path) as image:
-        # lets the JPEG decoder shrink by a power of two, to no less than twice what is needed
+        # lets the JPEG decoder shrink by a power of two, to at least twice the size
         image.draft(None, (2 * size, 2 * size))
         sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
         upright = ImageOps.exif_transpose(image)
@@ -225,20 +226,20 @@ def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
 
 
 def eight_bits(pixels: NDArray[Any], sixteen: bool) -> NDArray[np.uint8]:
-    """Return pixels of more than 8 bits as pixels of 8.
+    """Convert pixels of more than 8 bits to 8 bits.
 
     Args:
         pixels: Whole or floating-point numbers, (H, W).
-        sixteen: Whether white is 65,535, as in all formats of 16 bits; else the pixels say.
+        sixteen: Whether white is 65,535, as in all formats of 16 bits; else the pixels decide.
 
     Raises:
-        ValueError: if they do not say which number is white.
+        ValueError: if the pixels do not determine white.
     """
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 65535):  # also catches NaN
         raise ValueError(
-            f"its pixels go from {low:g} to {high:g}, which says not what white is; save it with "
-            "0 to 255"
+            f"its pixels go from {low:g} to {high:g}, so the value of white is unknown; save it "
+            "with values from 0 to 255"
         )
     whites = (1, 255, 65535) if pixels.dtype.kind == "f" else (255, 65535)
     white = 65535 if sixteen else next(white for white in whites if high <= white)
@@ -247,7 +248,7 @@ def eight_bits(pixels: NDArray[Any], sixteen: bool) -> NDArray[np.uint8]:
 
 def flat(image: Image.Image, mode: str) -> Image.Image:
     """Return an opaque image in the given mode, "L" or "RGB"."""
-    if image.mode == "LAB":  # of which Pillow makes no grey
+    if image.mode == "LAB":  # Pillow cannot convert it to grey
         image = image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -256,7 +257,7 @@ def flat(image: Image.Image, mode: str) -> Image.Image:
 
 
 def warn_of(bad: dict[Path, str], n: int, root: Path) -> None:
-    """Warn once of all files that cannot be read, naming the first five."""
+    """Warn once of all files that cannot be read, with the names of the first five."""
     names = sorted(bad, key=Path.as_posix)
     first = ", ".join(f"{name.as_posix()} ({bad[name]})" for name in names[:5])
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""

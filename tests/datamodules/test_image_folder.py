@@ -150,7 +150,7 @@ def test_deep_tiffs_without_a_known_white_are_named(tmp_path, pixels, span):
     for i in range(3):
         plain(tmp_path / f"good{i}.png", i)
     Image.fromarray(pixels).save(tmp_path / "deep.tif")
-    with pytest.warns(UserWarning, match=rf"deep.tif .*pixels go from {span}, .*save it with 0"):
+    with pytest.warns(UserWarning, match=rf"deep.tif .*pixels go from {span}, .*values from 0"):
         load(tmp_path)
 
 

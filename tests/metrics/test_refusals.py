@@ -53,7 +53,7 @@ CASES = [
     (lambda: of_both(FrechetDistance(4), Z, HUGE), "distance is not finite"),
     (
         lambda: of_both(FrechetDistance(4), Z[:, :3], Z),
-        "real data are 3, but this distance is of 4",
+        "real data have 3 columns, but this distance takes 4",
     ),
     (lambda: KernelDistance(1), "subset_size is 1, but must be at least 2"),
     (lambda: of_both(KernelDistance(2), Z, BAD), "features of generated data have NaN"),

@@ -1,4 +1,4 @@
-"""Distributions over images and codes, always built in float32 or better.
+"""Distributions over images and codes, always in float32 or better.
 
 Argument validation is off: it costs as much as a small network, and the verbs check their input.
 """
@@ -9,11 +9,11 @@ from torch.distributions import Bernoulli, Distribution, Independent, Normal
 from torch.nn.functional import softsign
 
 HALF = (torch.bfloat16, torch.float16)
-LOWEST, HIGHEST = -9.0, 1.5  # log sigmas that `bounded` leaves alone; trained models have -5 to 1.2
+LOWEST, HIGHEST = -9.0, 1.5  # range that `bounded` leaves unchanged; trained models have -5 to 1.2
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Upcast half precision: a 784-pixel log-likelihood in bfloat16 is off by more than a nat."""
+    """Upcast half precision: the error of a 784-pixel log-likelihood in bfloat16 is over a nat."""
     return x.float() if x.dtype in HALF else x
 
 
@@ -30,10 +30,10 @@ def gaussian(mean: Tensor, scale: Tensor, event_dims: int) -> Distribution:
 
 
 def bounded(log_scale: Tensor) -> Tensor:
-    """Log sigma that a network gives, kept from running beyond 2.5 or -10, of any shape.
+    """Bound a network's log sigma, of any shape, to the range from -10 to 2.5.
 
-    On data unlike those of its training a network gives any number, whose exponential is no scale.
-    Where it is one, nothing changes; beyond, gradients still lead back.
+    On data unlike its training data, a network may give any number, whose exponential is no usable
+    scale. Usable values do not change; beyond them, gradients still lead back.
     """
     inside = log_scale.clamp(LOWEST, HIGHEST)
     return inside + softsign(log_scale - inside)
@@ -54,7 +54,7 @@ def image_likelihood(output: Tensor, log_scale: Tensor | None) -> Distribution:
     """p(x | z) of images: Bernoulli pixels, or Gaussian ones where there is a scale.
 
     Args:
-        output: What a decoder gives, logits or means, (B, C, H, W).
+        output: Output of a decoder, logits or means, (B, C, H, W).
         log_scale: Log s of the Gaussian, (); None for a Bernoulli.
     """
     if log_scale is None:

@@ -1,4 +1,4 @@
-"""Gaussians on a subspace, with white noise off it."""
+"""Gaussians on a subspace, with white noise orthogonal to it."""
 
 import math
 from typing import Any, ClassVar, NamedTuple
@@ -9,15 +9,15 @@ from torch.distributions import Distribution
 
 
 class Subspace(NamedTuple):
-    r"""Coordinates of data: $y = U^\top (x - b)$, and white noise off the subspace they span.
+    r"""Coordinates of data, $y = U^\top (x - b)$, and white noise orthogonal to the subspace.
 
-    A density q of y becomes one of x, $q(y) \, \mathcal N(x - b - U y; 0, s^2)$, whose last factor
-    is over the D - d directions that are left. Without a basis y is x - b, and nothing is left.
+    A density q of y gives a density of x, $q(y) \, \mathcal N(x - b - U y; 0, s^2)$, whose last
+    factor is over the other D - d directions. Without a basis y is x - b, and there are no others.
 
     Args:
         offset: b, (D,).
         basis: U with orthonormal columns, (D, d); None for all of the space.
-        variance: s^2, (), where there is a basis.
+        variance: s^2, (), if there is a basis.
     """
 
     offset: Tensor
@@ -29,7 +29,7 @@ class Subspace(NamedTuple):
         return Subspace(self.offset, *(None if t is None else t.to(dtype) for t in self[1:]))
 
     def coordinates(self, x: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Project x of shape (..., D): y, (..., d), and the log-density of what is left, (...).
+        """Project x of shape (..., D): y, (..., d), and the log-density of the remainder, (...).
 
         Both have the type and the device of `like`; x is centred before it is rounded to that type.
         """

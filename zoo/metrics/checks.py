@@ -1,4 +1,4 @@
-"""What metrics can be computed of: enough data, and finite numbers."""
+"""Checks of the input of metrics: enough data, and finite numbers."""
 
 from torch import Tensor
 

@@ -8,9 +8,9 @@ from zoo.metrics.checks import check_counted, check_places
 
 
 class ManyToOne(Metric):
-    """Share of items that are right when each state is read as the tag that it meets most often.
+    """Share of correct items when each state stands for its most frequent tag.
 
-    It cannot fall when states are split, so numbers are comparable at equal numbers of states only.
+    It cannot fall when states are split, so compare it only at equal numbers of states.
 
     Args:
         states: Number of states, K.
@@ -29,7 +29,7 @@ class ManyToOne(Metric):
         """Add the states and tags of items, both int64 (N,).
 
         Raises:
-            ValueError: if there are not as many, or one is unknown.
+            ValueError: if the numbers of states and tags differ, or one is unknown.
         """
         if states.shape != tags.shape:
             raise ValueError(f"there are {len(states)} states, but {len(tags)} tags.")

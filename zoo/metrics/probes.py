@@ -1,4 +1,4 @@
-"""How much of a label can be read off a code by the simplest means: a line, or the neighbours."""
+"""Probes of the labels in codes: accuracy of a linear classifier, or of the nearest codes."""
 
 from abc import ABC, abstractmethod
 
@@ -9,13 +9,13 @@ from torchmetrics.utilities import dim_zero_cat
 
 from zoo.metrics.checks import check_rows
 
-CHUNK = 1024  # codes whose distances to all others are held at a time
+CHUNK = 1024  # codes whose distances to all others are in memory at a time
 
 
 def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
     r"""Labels of codes by multinomial logistic regression (Alain & Bengio 2017).
 
-    Codes are standardised by those that are fitted. What is minimised, by L-BFGS, is
+    Codes are standardised by the mean and variance of the codes to fit. L-BFGS minimises
     $\sum_n -\log p(y_n | z_n) + |W|^2 / 2$, scikit-learn's objective at its default C = 1.
 
     Args:
@@ -45,9 +45,9 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
 
 
 def knn_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, k: int = 5) -> Tensor:
-    """Labels of codes by the majority of the k nearest, by Euclidean distance, exactly.
+    """Labels of codes by the majority of the k nearest codes, by exact Euclidean distance.
 
-    Of labels with equally many votes the lowest wins.
+    The lowest of the labels with equally many votes wins.
 
     Args:
         codes: Codes whose labels are known, floats (N, D), N at least k.
@@ -83,7 +83,7 @@ def _check(codes: Tensor, test_codes: Tensor) -> None:
 
 
 class Probe(Metric, ABC):
-    """Keeps codes and labels of what is fitted and of what is tested."""
+    """Base class that keeps the codes and labels to fit and to test."""
 
     full_state_update = False
     codes: list[Tensor]
@@ -100,12 +100,12 @@ class Probe(Metric, ABC):
         """Add codes, floats (B, D), and their labels, int64 (B,).
 
         Args:
-            codes: What a model gives for data.
-            labels: What the data are.
-            test: Whether they are to be labelled; else they are what is learned from.
+            codes: Codes of data.
+            labels: Labels of the data.
+            test: Whether the probe is tested on these codes; else it is fitted to them.
 
         Raises:
-            ValueError: if there are not as many labels as codes.
+            ValueError: if the numbers of codes and labels differ.
         """
         if len(codes) != len(labels):
             raise ValueError(f"there are {len(codes)} codes, but {len(labels)} labels.")
@@ -117,7 +117,7 @@ class Probe(Metric, ABC):
         """Labels of the test codes, int64 (M,)."""
 
     def compute(self) -> Tensor:
-        """The share of test codes that are labelled right, a scalar in [0, 1].
+        """The share of test codes with the correct predicted label, a scalar in [0, 1].
 
         Raises:
             ValueError: if there is nothing to fit or to test.

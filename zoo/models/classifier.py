@@ -1,13 +1,13 @@
 r"""Convolutional classifier (LeCun et al. 1998, https://doi.org/10.1109/5.726791).
 
-A network $h$ gives features of an image, and a linear map of them the labels' logits,
-$a(x) = W h(x) + b$. An image is of one of $K$ classes, or has each of $K$ attributes or not:
+A network $h$ gives features of an image, and a linear map of the features gives the logits of
+labels, $a(x) = W h(x) + b$. An image has one of $K$ classes, or any of $K$ binary attributes:
 
 $$p(y = k \mid x) = \operatorname{softmax}_k a(x)
   \qquad\text{or}\qquad p(y_k = 1 \mid x) = \operatorname{sigmoid} a_k(x).$$
 
-It is no generative model. The zoo has it for its features: `encode` gives $h(x)$, in which sets of
-images are compared, and `classify` says what a generated image shows.
+It is not a generative model. The zoo uses its features to compare sets of images, `encode` gives
+$h(x)$, and `classify` to label generated images.
 """
 
 from collections.abc import Mapping
@@ -32,9 +32,9 @@ class Classifier(GradientModel):
     Args:
         x_shape: Shape of an image, (C, H, W).
         labels: Names of the classes or attributes.
-        target: What of a batch is learned: its `label`, one of the classes, or its `attributes`,
-            each of which is there or not.
-        channels: Channels of the convolutions; a maximum behind each halves height and width.
+        target: Key of the labels in a batch: `label`, one of the classes, or `attributes`, each 1
+            or 0.
+        channels: Channels of the convolutions; max-pooling after each halves height and width.
         kernel: Height and width of the convolutions, an odd number.
         features: Number of features, D.
         dropout: Share of the features that training sets to 0 (Srivastava et al. 2014).
@@ -134,11 +134,11 @@ class Classifier(GradientModel):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """The accuracy; of attributes also how many that are there, and that are not, are found.
+        """The accuracy and, for attributes, the recall and the specificity.
 
         Returns:
-            Under `accuracy`, `recall` and `specificity` (attributes only), how many labels of
-            each image are right and of how many, (B,) each.
+            By name, `accuracy`, `recall` and `specificity`, the numbers of correct labels of each
+            image and of all labels that count, (B,) each.
         """
         if self.target not in batch:
             return {}
@@ -150,7 +150,7 @@ class Classifier(GradientModel):
         return {name: ((right & of).sum(1), of.sum(1)) for name, of in found.items()}
 
     def _target(self, batch: Batch) -> Tensor:
-        """What of the batch is learned: int64 (B,), or int64 (B, K) for attributes."""
+        """The labels of the batch, int64 (B,), or its attributes, int64 (B, K)."""
         check_batch(batch, self.target)
         y: Tensor = batch[self.target]
         if self.target == "attributes" and y.shape[1] != len(self.labels):
@@ -161,7 +161,7 @@ class Classifier(GradientModel):
         return y
 
     def _right(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Whether the most probable label is y, (B, 1), or each attribute, (B, K)."""
+        """Whether the most probable label is correct, (B, 1), or that of each attribute, (B, K)."""
         if self.target == "label":
             return (logits.argmax(-1) == y)[:, None]
         return (logits > 0) == (y > 0)

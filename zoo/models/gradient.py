@@ -1,4 +1,4 @@
-"""What families share that are trained by gradients: Adam and its schedule."""
+"""Base class of families that are trained by gradients: Adam and its schedule."""
 
 from abc import ABC
 from typing import ClassVar
@@ -42,7 +42,7 @@ class GradientModel(LatentVariableModel, ABC):
         self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with this model's schedule, on all that is trained by gradients."""
+        """Adam with this model's schedule, on all parameters that require gradients."""
         return adam(
             (p for p in self.parameters() if p.requires_grad),
             self.lr,

@@ -1,4 +1,4 @@
-"""Autoregressive flows of zuko, which is imported here alone."""
+"""Autoregressive flows of zuko; this is the only module that imports zuko."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,23 +16,23 @@ _validates = Distribution._validate_args
 from zuko.flows import MaskedAutoregressiveTransform  # noqa: E402
 from zuko.transforms import MonotonicAffineTransform  # noqa: E402
 
-# zuko switches the validation of arguments off for the whole process, which is the user's to do.
+# zuko turns off the validation of arguments for the whole process, which is the user's choice.
 Distribution.set_default_validate_args(_validates)
 
 
 def _affine(shift: Tensor, scale: Tensor) -> MonotonicAffineTransform:
-    """The step of one number, its scale bounded as those of posteriors are."""
+    """Affine step of one number, whose scale is bounded like those of posteriors."""
     return MonotonicAffineTransform(shift, bounded(scale))
 
 
 class AutoregressiveFlow(AtLeastFloat32, nn.ModuleList):
-    """Masked affine transforms of vectors, every second one in the reverse order.
+    """Masked affine transforms of vectors, every second one in reverse order.
 
     Args:
-        dim: Numbers of a vector, D.
-        steps: Transforms, T.
-        context: Numbers of what they depend on.
-        hidden: Widths of the hidden layers of each.
+        dim: Size of a vector, D.
+        steps: Number of transforms, T.
+        context: Size of the context, C.
+        hidden: Widths of the hidden layers of each transform.
         activation: Non-linearity between layers.
     """
 
@@ -53,5 +53,5 @@ class AutoregressiveFlow(AtLeastFloat32, nn.ModuleList):
         )
 
     def given(self, context: Tensor) -> list[Any]:
-        """The transforms that contexts of shape (B, C) give, and last the bound of outliers."""
+        """The transforms given contexts of shape (B, C), and last the bound of outliers."""
         return [*(step(context) for step in self), LogTails()]

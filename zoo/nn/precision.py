@@ -1,4 +1,4 @@
-"""Half precision: networks take it, densities stay in float32."""
+"""Half precision: networks may use it, densities stay in float32."""
 
 from collections.abc import Callable
 from typing import Self
@@ -10,14 +10,14 @@ from zoo.distributions.factorised import HALF
 
 
 def suited(x: Tensor, network: nn.Module) -> Tensor:
-    """Cast what a network is given to the precision of its weights; autocast does so by itself."""
+    """Cast the input of a network to the precision of its weights, unless autocast does."""
     if torch.is_autocast_enabled(x.device.type):
         return x
     return x.to(next(network.parameters()).dtype)
 
 
 class AtLeastFloat32(nn.Module):
-    """A module whose numbers stay in float32 where a model is cast to half precision."""
+    """A module that stays in float32 when its model is cast to half precision."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def kept(tensor: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
 
     Args:
         images: Images of shape (N, C, H, W) in [0, 1]; C is 1 or 3.
-        columns: Images in a row; by default as square as can be.
+        columns: Images in a row; by default the grid is nearly square.
         gap: Pixels between images.
 
     Returns:
@@ -37,7 +37,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
 
 
 def signed(values: Tensor) -> Tensor:
-    """Images of any values as images in [0, 1]: zero is grey, the largest magnitude of each an end.
+    """Scale images of any values to [0, 1]: zero is grey, and each one's largest magnitude 0 or 1.
 
     Args:
         values: (N, C, H, W).
@@ -52,14 +52,14 @@ PICTURES: dict[str, dict[str, Any]] = {
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".webp": {"format": "WEBP", "lossless": True},
 }
-"""How pictures are saved, by the ends of files' names."""
+"""Settings for saving pictures, by the suffix of the file."""
 
 ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}
-"""Formats of moving pictures, by the ends of files' names."""
+"""Formats of animations, by the suffix of the file."""
 
 
 def check_suffix(path: Path, known: Iterable[str]) -> None:
-    """Raise ZooError unless the file's name ends in one of the known ways."""
+    """Raise ZooError unless the file has one of the known suffixes."""
     if path.suffix.lower() not in known:
         raise ZooError(f"cannot draw {path.name!r}; let its name end in {' or '.join(known)}.")
 
@@ -75,14 +75,14 @@ def save_grid(
 
     Args:
         images: Images of shape (N, C, H, W) in [0, 1].
-        path: Where to; its name ends in one of `PICTURES`, and its folder is made if need be.
-        columns: Images in a row; by default as square as can be.
+        path: The file; it has a suffix of `PICTURES`, and its folder is made if it is missing.
+        columns: Images in a row; by default the grid is nearly square.
         min_width: The picture is magnified until it is at least this many pixels wide.
-        colours: Keep so many in a PNG file, 256 at the most: a third of the size, enough for a
-            chart.
+        colours: Number of colours of a PNG file, at most 256: a third of the size, enough for a
+            chart; by default all.
 
     Raises:
-        ZooError: if the name has another end, or the file cannot be written.
+        ZooError: if the file has another suffix, or cannot be written.
     """
     path = Path(path).expanduser()
     check_suffix(path, PICTURES)
@@ -94,17 +94,17 @@ def save_grid(
 
 
 def save_animation(paths: Tensor, path: str | Path, min_width: int = 448) -> None:
-    """Save paths of images as a moving picture: there and back, over and over, a grid of all paths.
+    """Save paths of images as an endless animation, there and back, of a grid of all paths.
 
-    PNG keeps every colour; GIF has 256 of them, which is enough for grey.
+    PNG keeps every colour; GIF has 256 colours, which is enough for grey.
 
     Args:
         paths: Images of shape (N, T, C, H, W) in [0, 1]: N paths of T steps.
-        path: Where to; its name ends in one of `ANIMATIONS`.
-        min_width: As for `save_grid`.
+        path: The file; it has a suffix of `ANIMATIONS`.
+        min_width: As in `save_grid`.
 
     Raises:
-        ZooError: if the name has another end, or the file cannot be written.
+        ZooError: if the file has another suffix, or cannot be written.
     """
     path = Path(path).expanduser()
     check_suffix(path, ANIMATIONS)

@@ -1,4 +1,4 @@
-r"""What families of images with an encoder and a decoder network share.
+r"""Base class of families of images with an encoder and a decoder network.
 
 The code z is a vector of D numbers. The decoder gives the parameters of
 
@@ -26,7 +26,7 @@ from zoo.nn.precision import suited
 
 Likelihood = Literal["bernoulli", "gaussian"]
 Network = Literal["mlp", "conv", "patch"]
-PATCH = 4  # side of the squares of pixels that `patch` takes
+PATCH = 4  # side in pixels of the squares of `patch`
 
 
 class Autoencoder(GradientModel, ABC):
@@ -39,12 +39,12 @@ class Autoencoder(GradientModel, ABC):
         x_shape: Shape of an image, (C, H, W).
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for convolutions on squares of
+            4 x 4 pixels, followed by a dense layer.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), then
+            the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
+        residual_blocks: Residual blocks after the hidden layers, or after the stages.
         training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
@@ -95,7 +95,7 @@ class Autoencoder(GradientModel, ABC):
         self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
 
     def build_networks(self, latent_dim: int, outputs: int, inputs: int | None = None) -> None:
-        """Make the encoder and the decoder.
+        """Build the encoder and the decoder.
 
         Args:
             latent_dim: Number of latent dimensions, D.
@@ -151,7 +151,7 @@ class Autoencoder(GradientModel, ABC):
     def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
         """The weight of a loss term, which moves from `start` to `weight` over the first steps.
 
-        It rises linearly or falls geometrically.
+        It rises linearly from below `weight`, or falls geometrically from above.
         """
         if not self.training or steps == 0:
             return weight

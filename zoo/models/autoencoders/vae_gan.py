@@ -1,7 +1,7 @@
 r"""VAE/GAN (Larsen, Sønderby, Larochelle & Winther 2016, https://arxiv.org/abs/1512.09300).
 
-A VAE whose images are compared by what a discriminator D sees in them. With $d_l(x)$ the features
-behind its l-th stage, $\tilde x = f(z)$ a decoded code of x and $x_p = f(z_p)$ one of a draw
+A VAE that compares images in the features of a discriminator D. With $d_l(x)$ the features after
+its l-th stage, $\tilde x = f(z)$ a decoded code of x and $x_p = f(z_p)$ a decoded draw
 $z_p \sim p(z)$, there are three terms (eq. 5, 7 and 8)
 
 $$\mathcal L_{\text{prior}} = \mathrm{KL}(q(z \mid x) \,\|\, p(z)), \qquad
@@ -9,12 +9,12 @@ $$\mathcal L_{\text{prior}} = \mathrm{KL}(q(z \mid x) \,\|\, p(z)), \qquad
     [\log \mathcal N(d_l(x); d_l(\tilde x), s^2 I)],$$
 $$\mathcal L_{\text{GAN}} = \log D(x) + \log (1 - D(\tilde x)) + \log (1 - D(x_p)),$$
 
-and each network learns from its own (algorithm 1): the encoder minimises
+and each network has its own loss (algorithm 1): the encoder minimises
 $\mathcal L_{\text{prior}} + \mathcal L_{\text{llike}}$, the decoder
 $\gamma \mathcal L_{\text{llike}} - \log D(\tilde x) - \log D(x_p)$ (the loss of Goodfellow et al.
 2014 that does not saturate), the discriminator $-\mathcal L_{\text{GAN}}$.
 
-Here all learn at each step, from one sum in which every term sees the other networks frozen. The
+Here all networks learn at each step, from one sum whose terms freeze the other networks. The
 discriminator's layers are divided by their largest singular values (Miyato et al. 2018,
 https://arxiv.org/abs/1802.05957), which bounds its features; so s is learned, not 1.
 """
@@ -44,14 +44,14 @@ from zoo.nn.precision import suited
 
 
 class VAEGAN(GradientModel):
-    """Variational autoencoder with an adversary in whose features images are compared.
+    """Variational autoencoder that compares images in the features of an adversary.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
         hidden: Channels of the encoder's and the decoder's stages.
         discriminator: Channels of the discriminator's stages.
-        layer: Stages l behind which images are compared.
+        layer: Number l of stages that give the features.
         activation: Non-linearity of encoder and decoder.
         gamma: Weight of the distortion for the decoder.
         lr: Peak learning rate of Adam.
@@ -137,7 +137,7 @@ class VAEGAN(GradientModel):
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """Decode n codes that are drawn from the prior: (n, C, H, W) in [0, 1]."""
+        """Decode n draws of the prior: (n, C, H, W) in [0, 1]."""
         return self.decode(self.prior().sample((n,)))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -157,7 +157,7 @@ class VAEGAN(GradientModel):
         _, logit_of_fake = self.discriminator(fake.detach())
         telling = softplus(-logit) + _both(softplus(logit_of_fake))  # (B,)
 
-        # what the others learn from: gradients pass through these networks to what they are given
+        # losses of the others: gradients pass through these frozen networks to their inputs
         discriminator, decoder = frozen(self.discriminator), frozen(self.decoder)
         target, scale = features.detach(), self.log_scale.exp()
         seen, _ = discriminator(decoder(z))
@@ -181,7 +181,7 @@ class Discriminator(nn.Module):
     Args:
         x_shape: Shape of an image, (C, H, W).
         channels: Channels of each stage; every stage halves height and width.
-        layer: Stages l that give the features.
+        layer: Number l of stages that give the features.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Discriminator(nn.Module):
         for module in layers:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 spectral_norm(module)
-        self.features = nn.Sequential(*layers[: 2 * layer])  # a convolution and what follows each
+        self.features = nn.Sequential(*layers[: 2 * layer])  # l convolutions and activations
         self.head = nn.Sequential(*layers[2 * layer :])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,7 +201,7 @@ class Discriminator(nn.Module):
 
 
 def _both(losses: Tensor) -> Tensor:
-    """The loss of each decoded code and of a draw, (B,), from those of all in turn, (2 B,)."""
+    """The sum of the losses of decoded codes and of draws, (B,), from both in turn, (2 B,)."""
     return losses.view(2, -1).sum(0)
 
 

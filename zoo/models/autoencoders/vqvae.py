@@ -1,19 +1,19 @@
 r"""VQ-VAE with a learned prior (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937).
 
-The encoder gives a grid of vectors $z_e(x)$, each of which is replaced by the nearest of K codes,
-$z_q = e_s$ with $s = \arg\min_k \lVert z_e - e_k \rVert$. The posterior is that one grid of
-indices, so that the evidence lower bound is
+The encoder gives a grid of vectors $z_e(x)$, and the nearest of K codes replaces each vector,
+$z_q = e_s$ with $s = \arg\min_k \lVert z_e - e_k \rVert$. The posterior is a point mass at this
+grid of indices, so that the evidence lower bound is
 
 $$\log p(x) \ge \log p(x \mid z_q(x)) + \log p(s(x)), \qquad
   p(s) = \prod_t p(s_t \mid s_{<t}),$$
 
-and the rate $-\log p(s)$, by a causal transformer over the grid in raster order, is the length of
-the code in nats. Training minimises (eq. 3)
+where a causal transformer over the grid in raster order gives $p(s)$. The rate $-\log p(s)$ is the
+length of the code in nats. Training minimises (eq. 3)
 
 $$-\log p(x \mid z_q) + \beta \lVert z_e - \mathrm{sg}[e] \rVert^2 - \log p(\mathrm{sg}[s]),$$
 
-with the gradient passed straight through the quantisation, codes that move by running averages,
-and sg the stop-gradient: the prior learns beside the code and does not shape it.
+where sg is the stop-gradient. The gradient passes straight through the quantisation, running
+averages move the codes, and the prior does not affect the code.
 """
 
 import math
@@ -45,21 +45,21 @@ from zoo.nn.precision import suited
 
 
 class VQVAE(GradientModel):
-    """Autoencoder whose code is a grid of indices into a codebook, with a prior of these grids.
+    """Autoencoder whose code is a grid of indices into a codebook, with a learned prior.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
         codes: Number of codes, K.
-        code_dim: Numbers of a code, D.
+        code_dim: Size of a code, D.
         hidden: Channels of the stages; every stage halves height and width.
-        residual_blocks: Residual blocks behind the stages.
+        residual_blocks: Residual blocks after the stages.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        commitment: Weight beta of the distance of the encoder's vectors from their codes.
+        commitment: Weight beta of the distance between the encoder's vectors and their codes.
         decay: Decay gamma of the running averages that move the codes.
-        prior_width: Numbers a place inside the prior's transformer.
-        prior_depth: Its blocks.
-        prior_heads: Its attention heads.
+        prior_width: Features per place in the prior's transformer.
+        prior_depth: Number of the transformer's blocks.
+        prior_heads: Number of the transformer's attention heads.
         training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
@@ -133,9 +133,9 @@ class VQVAE(GradientModel):
         return self._decoded(self.codebook.codes[z])
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Minus the evidence lower bound, and the commitment, in nats per image.
+        """The negative evidence lower bound plus the weighted commitment, in nats per image.
 
-        Beside it the rate in bits per pixel, and in training the perplexity of the batch's codes.
+        Other terms are the rate in bits per dimension, and the perplexity of the batch's codes.
         """
         x = self.inputs(batch)
         z = self._vectors(x)  # (B, h, w, D)
@@ -171,7 +171,7 @@ class VQVAE(GradientModel):
         return self.likelihood(z).mean.clamp(0, 1)
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """Each code alone, most used first, at the most 256: the middle of its image."""
+        """The middle of the image of each code alone, the most used first, at most 256 codes."""
         used = torch.bincount(self.encode(self.inputs(batch)).flatten(), minlength=self.codes)
         order = used.argsort(descending=True)[:256]
         alone = self.decode(order[:, None, None].expand(-1, *self.latent_shape))
@@ -179,7 +179,7 @@ class VQVAE(GradientModel):
         return {"parameters.png": alone[..., top : height - top, left : width - left]}
 
     def _vectors(self, x: Tensor) -> Tensor:
-        """What the encoder gives for images (B, C, H, W): (B, h, w, D)."""
+        """The encoder's output: images (B, C, H, W) to vectors (B, h, w, D)."""
         check_shape("image", x, self.x_shape)
         return at_least_float32(self.encoder(suited(x, self.encoder))).permute(0, 2, 3, 1)
 

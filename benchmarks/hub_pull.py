@@ -27,14 +27,15 @@ def main() -> None:
     """Print both medians and their ratio."""
     os.environ |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     os.environ |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub import constants, hf_hub_download, snapshot_download
 
     from tests.hub.conftest import TOKEN, write_checkpoint
     from tests.hub.server import HubServer
     from zoo.hub import pull, push
 
     with tempfile.TemporaryDirectory() as scratch, HubServer() as hub:
-        os.environ["HF_ENDPOINT"] = hub.url
+        constants.ENDPOINT = os.environ["HF_ENDPOINT"] = hub.url
+        constants.HUGGINGFACE_CO_URL_TEMPLATE = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         hub.add_token(TOKEN, "me", "org")
         folder = write_checkpoint(Path(scratch, "checkpoint"), seed=0, size=SIZE)
         push(folder, "org/vae", files=FILES, token=TOKEN)

@@ -1,4 +1,4 @@
-"""What all DataModules share: checked arguments, one loader per split, binarized images."""
+"""Base classes of DataModules: checked arguments, one loader per split, binarized images."""
 
 import difflib
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ Split = Literal["train", "val", "test"]
 # Streams of the seeded generators, one for each thing that is drawn once.
 SPLIT, SHAPES = 900_000, 900_001
 PIXELS: dict[Split, int] = {"train": 900_002, "val": 900_003, "test": 900_004}
-# The first stream of those that are for things drawn anew in each epoch, beside its order.
+# First stream for the draws of an epoch other than the order of its examples.
 DRAWS = 910_000
 
 
@@ -30,7 +30,7 @@ def check_at_least(low: int, **values: int) -> None:
 
 
 def check_one_of(known: Sequence[str], **values: str) -> None:
-    """Raise a ValueError that names the first value that is none of `known`, and the nearest."""
+    """Raise a ValueError for the first value that is not in `known`, with the nearest known one."""
     for name, value in values.items():
         if value not in known:
             near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
@@ -41,28 +41,31 @@ def check_one_of(known: Sequence[str], **values: str) -> None:
 
 
 def place(kind: str, name: str, known: Sequence[str]) -> int:
-    """Return which of the known names this is.
+    """Return the position of a name, in any case, among the known names.
 
     Args:
-        kind: What is named.
-        name: Its name.
-        known: The names there are.
+        kind: Kind of thing that has the name, for the error.
+        name: The name.
+        known: All names.
 
     Raises:
-        ValueError: if it is none of them; names the nearest.
+        ValueError: if the name is unknown; the message has the nearest one.
     """
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
-        raise ValueError(f"there is no {kind} {name!r}; did you mean {near[0]!r}?")
-    return known.index(name)
+    if name in known:
+        return known.index(name)
+    alike = [i for i, other in enumerate(known) if other.casefold() == str(name).casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+    raise ValueError(f"there is no {kind} {name!r}; did you mean {near[0]!r}?")
 
 
 class DataModule(LightningDataModule, ABC):
     """Splits of tensors in memory (or mapped into it), one loader for each.
 
     Works with a Trainer and without one: `prepare_data()`, `setup()`, then any of the loaders.
-    Under a Trainer with several processes each sees its own share of every split, and the tensors
-    are moved to the accelerator once when they take less than a quarter of its free memory.
+    Under a Trainer with several processes, each process reads its own share of every split. Tensors
+    that take less than a quarter of the accelerator's free memory are moved to it once.
 
     Args:
         batch_size: Examples per batch and process.
@@ -70,22 +73,22 @@ class DataModule(LightningDataModule, ABC):
     """
 
     about: ClassVar[str] = ""
-    """What cards say of the set: what it is, whose, under which licence; sentences."""
+    """Sentences of cards about the set: its content, authors and licence."""
 
     hub_id: ClassVar[str | None] = None
-    """Name of the set on the Hub, if it is there."""
+    """Name of the set on the Hub, or None if the Hub lacks it."""
 
     knows: ClassVar[str] = "what it was trained on and nothing else"
-    """What a model of the set knows; the rest of "The model knows ..."."""
+    """End of the sentence "The model knows ..." on cards."""
 
     feature_network: ClassVar[str | None] = None
-    """Name of the published classifier in whose features samples are compared with the set."""
+    """Name of the published classifier whose features compare samples with the set."""
 
     directions: ClassVar[tuple[str, ...]] = ()
-    """Attributes along whose directions cards move test data."""
+    """Attributes whose directions cards apply to test data."""
 
     balanced: ClassVar[Mapping[str, str]] = {}
-    """Attributes that these directions leave alone, each with what it is called in a sentence."""
+    """Attributes that these directions leave unchanged, each with its name in a sentence."""
 
     def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -102,9 +105,9 @@ class DataModule(LightningDataModule, ABC):
     @classmethod
     @abstractmethod
     def inventory(cls, root: str | None = None) -> Inventory | dict[str, Inventory]:
-        """Return what of the data set is on disk.
+        """Return the files of the data set that are on disk and those that are missing.
 
-        A set with an argument `source` gives an inventory for each of its values.
+        A set with an argument `source` returns one inventory for each source.
 
         Args:
             root: As in the constructor.
@@ -112,7 +115,7 @@ class DataModule(LightningDataModule, ABC):
 
     @classmethod
     def inventories(cls, root: str | None = None) -> dict[str, Inventory]:
-        """Return what is on disk, by source; of a set with one source under "".
+        """Return the inventory of each source; a set without sources has the key "".
 
         Args:
             root: As in the constructor.
@@ -122,7 +125,7 @@ class DataModule(LightningDataModule, ABC):
 
     @classmethod
     def summary(cls) -> str:
-        """Return what the set is, in a line: the first of its docstring."""
+        """Return the description of the set in one line, the first of its docstring."""
         return (getdoc(cls) or "").partition("\n")[0]
 
     @abstractmethod
@@ -131,30 +134,30 @@ class DataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def examples(self, n: int) -> list[Example]:
-        """Return the first n training examples, or all if there are fewer, to look at.
+        """Return the first n training examples for display, or all if there are fewer.
 
         Args:
-            n: How many.
+            n: Number of examples.
 
         Raises:
             RuntimeError: if `setup()` was not called.
         """
 
     def tensors(self, split: Split) -> Mapping[str, Rows]:
-        """Return what the loader of a split slices; its rows are the split's examples."""
+        """Return the tensors that the loader of a split slices, with one row for each example."""
         return self.splits[split]
 
     def finish(self, split: Split) -> Finish:
-        """Return what turns the rows of a batch into the batch."""
+        """Return the function that turns the rows of a batch into the batch."""
         return scaled
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits, once; they are small enough to be read for every stage."""
+        """Read all splits, for every stage, unless they have been read."""
         if not self.splits:
             self.splits = self.load()
 
     def facts(self) -> dict[str, str]:
-        """Return what the splits hold, and what else there is to say of the set, once it is set up.
+        """Return the number of examples in each split, and other facts about the set.
 
         Raises:
             RuntimeError: if `setup()` was not called.
@@ -163,28 +166,28 @@ class DataModule(LightningDataModule, ABC):
         return {split: f"{self._rows(split):,} examples" for split in self.splits}
 
     def assets(self) -> dict[str, str]:
-        """Return the text files that a model of this data needs, by name, once it is set up.
+        """Return the text files that a model of this data needs, by name, after `setup()`.
 
-        They travel with a checkpoint: what the positions in its batches mean.
+        They are stored with a checkpoint, and give the meaning of the numbers in batches.
         """
         return {}
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the labels 0, 1, ... stand for, once it is set up; none of data without labels."""
+        """Names of the labels 0, 1, ... after `setup()`; empty for data without labels."""
         return ()
 
     def attribute(self, batch: Mapping[str, Tensor], name: str) -> Tensor:
         """Return whether each example of a batch has an attribute: int64 (B,) of 0 and 1.
 
         Raises:
-            ValueError: if there is none of this name; names the nearest.
+            ValueError: if no attribute has this name; the message has the nearest one.
         """
         raise ValueError(f"{type(self).__name__} has no attributes and no labels.")
 
     def train_dataloader(self) -> Batches:
         """Return the training split, shuffled anew in each epoch."""
-        # To overfit a few batches, they have to be the same in every epoch.
+        # Overfitting a few batches needs the same batches in every epoch.
         overfit = self.trainer is not None and self.trainer.overfit_batches > 0  # type: ignore[attr-defined]
         return self._batches("train", shuffle=not overfit)
 
@@ -228,9 +231,9 @@ class DataModule(LightningDataModule, ABC):
             raise RuntimeError(f"Call {type(self).__name__}.setup() before asking for its data.")
 
     def _device(self, n_bytes: int) -> torch.device:
-        """Return where to keep a split of so many bytes."""
+        """Return the device that keeps a split of this size in bytes."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        # Only CUDA says how much memory is free; elsewhere the Trainer moves batch by batch.
+        # Only CUDA reports its free memory; on other devices the Trainer moves each batch.
         if device.type == "cuda" and n_bytes < torch.cuda.mem_get_info(device)[0] / 4:
             return device
         return torch.device("cpu")
@@ -242,9 +245,9 @@ class ImageDataModule(DataModule, ABC):
     Args:
         x_shape: Shape (C, H, W) of an image.
         batch_size: Images per batch and process.
-        binarization: "dynamic" draws the training pixels as 0 or 1 with probability v / 255 anew in
-            each epoch, "static" once, "none" leaves grey values; "dynamic" and "static" both draw
-            the validation and test pixels once, by the seed.
+        binarization: "dynamic" draws each training pixel v in each epoch, as 1 with probability
+            v / 255, else 0; "static" draws it once; "none" keeps grey values. "dynamic" and
+            "static" draw the validation and test pixels once, by the seed.
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
     """
 
@@ -280,12 +283,12 @@ class ImageDataModule(DataModule, ABC):
         ]
 
     def label_name(self, label: int) -> str:
-        """Return what a label stands for."""
+        """Return the name of a label."""
         return str(label)
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """What the labels 0, 1, ... up to the largest stand for.
+        """Names of the labels from 0 to the largest.
 
         Raises:
             RuntimeError: if `setup()` was not called.
@@ -299,7 +302,7 @@ class ImageDataModule(DataModule, ABC):
         return (batch["label"] == place("label", name, self.label_names)).long()
 
     def tensors(self, split: Split) -> dict[str, Tensor]:
-        """Return the split, with pixels drawn where they are drawn once."""
+        """Return the split; pixels that are drawn only once are drawn here."""
         tensors = dict(self.splits[split])
         if self.binarization != "none" and not self._dynamic(split):
             noise = seeded(self.seed, PIXELS[split])
@@ -307,7 +310,7 @@ class ImageDataModule(DataModule, ABC):
         return tensors
 
     def finish(self, split: Split) -> Finish:
-        """Return what makes floats of the pixels: a new draw, or their value over 255."""
+        """Return the function that turns pixels into floats: a new draw, or the value / 255."""
         return binarized if self._dynamic(split) else scaled
 
     def _dynamic(self, split: Split) -> bool:
@@ -315,7 +318,7 @@ class ImageDataModule(DataModule, ABC):
 
 
 def drawable(image: Tensor) -> Tensor:
-    """Return an image of shape (C, H, W) as it is with 1 or 3 channels, else its first channel."""
+    """Return an image (C, H, W) unchanged if it has 1 or 3 channels, else its first channel."""
     return image if len(image) in (1, 3) else image[:1]
 
 

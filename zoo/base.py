@@ -17,28 +17,18 @@ from torch.distributions import Distribution
 from zoo.batches import Batch, check_dict
 from zoo.checkpoints import models
 from zoo.checkpoints.arguments import given_to
-from zoo.checkpoints.catalog import locate
-from zoo.checkpoints.config import Config, read_config
+from zoo.checkpoints.catalog import config_of, locate
+from zoo.checkpoints.config import Config
 from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
+from zoo.datamodules.loader import Batches
 from zoo.errors import ZooError
 from zoo.steps import Steps
-from zoo.verbs import dtype_of, floats, images, prepare_verbs
+from zoo.verbs import VERBS, float_type, floats, images, prepare_verbs
 
 Modality = Literal["image", "vector", "sequence", "document"]
 """What kind of thing one x is."""
 
-_VERBS = (
-    "sample",
-    "prior",
-    "posterior",
-    "likelihood",
-    "encode",
-    "decode",
-    "log_prob",
-    "classify",
-    "given",
-)
 _GOLDEN = ("encode", "reconstruct", "log_prob", "classify")
 
 
@@ -92,8 +82,8 @@ class LatentVariableModel(Steps, ABC):
     discrete: ClassVar[bool] = False
     """Whether a code is made of whole numbers."""
 
-    in_loss: bool = False
-    """Whether `loss` is at work, whose verbs have gradients in any mode."""
+    keeps_floats: ClassVar[bool] = False
+    """Whether verbs compute with x and z in the type of floats that they are given in."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -207,7 +197,7 @@ class LatentVariableModel(Steps, ABC):
     def as_input(self, x: Any) -> Any:
         """X as the verbs take it: floats of the model's type, from a tensor, an array or a list."""
         read = images if self.modality == "image" else floats
-        return read(self._key, x, dtype_of(self), self.device)
+        return read(self._key, x, float_type(self), self.device)
 
     def texts(self, n: int) -> list[str]:
         """At least one line and at most n that show what the model generates; no image does so."""
@@ -229,7 +219,7 @@ class LatentVariableModel(Steps, ABC):
         family = type(self)
         has = [
             v
-            for v in _VERBS
+            for v in VERBS
             if getattr(family, v) is not getattr(LatentVariableModel, v) and v not in self.lacks
         ]
         return (*has, *(("reconstruct",) if {"encode", "decode"} <= {*has} else ()))
@@ -245,6 +235,11 @@ class LatentVariableModel(Steps, ABC):
     def density(self) -> str:
         """What a likelihood is of: p(x), or p(x | y) with what y is."""
         return f"p(x | {self.condition})" if self.condition else "p(x)"
+
+    @property
+    def free_parameters(self) -> int:
+        """How many numbers were learned, of which none follows from the others."""
+        return sum(p.numel() for p in self.parameters())
 
     @property
     def datum(self) -> str:
@@ -263,7 +258,9 @@ class LatentVariableModel(Steps, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         check_dict(batch)
-        if batch_idx == 0 and "image" in batch:
+        # Images of the zoo's own loaders were bytes, so that the first batch speaks for all.
+        own = isinstance(self.trainer.train_dataloader, Batches)
+        if "image" in batch and (batch_idx == 0 or not own):
             check_images(batch["image"], self.x_shape)
 
     @classmethod
@@ -289,33 +286,36 @@ class LatentVariableModel(Steps, ABC):
             cache_dir=cache_dir,
             local_files_only=local_files_only,
         )
-        config = read_config(folder)
+        config = config_of(folder)
         if config.family != cls.__name__:
             raise ZooError(
                 f"{name!r} is a {config.family}, not a {cls.__name__}; "
                 "use zoo.from_pretrained, which picks the class."
             )
-        return cls.from_folder(folder, name, overrides)
+        return cls.from_folder(folder, config, name, overrides)
 
     @classmethod
-    def from_folder(cls, folder: Path, name: str, overrides: Mapping[str, Any]) -> Self:
+    def from_folder(
+        cls, folder: Path, config: Config, name: str, overrides: Mapping[str, Any]
+    ) -> Self:
         """Load a checkpoint of this family from where it lies, in eval mode.
 
         Args:
             folder: The checkpoint.
+            config: What its config.json says.
             name: What the user called it.
             overrides: Constructor arguments that replace the stored ones.
 
         Raises:
             ZooError: if it is damaged, or an argument does not fit.
         """
-        config = read_config(folder)
         model = models.load(cls, folder, config, overrides)
         model.data = config.data
         model.assets = read_assets(folder, config.sha256)
         model.base_model = config.base_model
         # Of a folder only its name: the path is this machine's, and a card may be published.
-        model.loaded_from = folder.resolve().name if Path(name).expanduser() == folder else name
+        here = Path(name).expanduser() == folder or name.casefold() == folder.name.casefold()
+        model.loaded_from = folder.resolve().name if here else name
         return model.eval()
 
     def save_pretrained(
@@ -323,10 +323,9 @@ class LatentVariableModel(Steps, ABC):
     ) -> None:
         """Write this model as a checkpoint folder: configuration, weights, golden outputs.
 
-        Other files in the folder stay as they are.
-
         Args:
-            folder: Where to; made if it is not there.
+            folder: Where to; made if it is not there. What was measured or drawn of other weights
+                that were in it is removed, and so is a card that states such numbers.
             license: Licence of the weights, an SPDX identifier in lower case.
             half: Round float32 weights to float16, which takes half the space; they are float32
                 again when they are loaded. This model keeps its own.
@@ -349,7 +348,7 @@ class LatentVariableModel(Steps, ABC):
         """Facts for listings and cards, as config.json has them."""
         return {
             "latent_shape": list(self.latent_shape),
-            "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters": self.free_parameters,
             "verbs": list(self.verbs()),
             "about": self.about,
             "tags": list(self.tags),

@@ -1,6 +1,6 @@
 """Batches of data: dicts of tensors, (B, ...) each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import torch
@@ -20,9 +20,12 @@ def check_dict(batch: object) -> None:
     )
 
 
-def examples(loader: Any) -> int:
-    """How many data an epoch of a loader has, of the zoo's or of torch's."""
-    return getattr(loader, "n", None) or len(loader.dataset)
+def examples(loader: Any) -> int | None:
+    """How many data an epoch of a loader has, of the zoo's or of torch's; None of a stream."""
+    found: int | None = getattr(loader, "n", None)
+    if found is None and isinstance(getattr(loader, "dataset", None), Sized):
+        found = len(loader.dataset)
+    return found
 
 
 def part(batch: Batch, start: int, stop: int) -> dict[str, Any]:

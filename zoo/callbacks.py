@@ -1,4 +1,4 @@
-"""Callbacks that recipes use beside Lightning's own, by the names under which recipes know them."""
+"""Callbacks of recipes other than Lightning's own, under their names in recipes."""
 
 from zoo.training.monitors import LogActiveUnits as LogActiveUnits
 from zoo.training.monitors import SampleGrid as SampleGrid

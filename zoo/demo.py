@@ -1,6 +1,6 @@
 """The main job in a few minutes: load, sample, reconstruct, interpolate, fine-tune, save, load.
 
-Run by `make demo`, or as `python -m zoo.demo [FOLDER]` where the package is installed. It needs no
+Run it by `make demo`, or as `python -m zoo.demo [FOLDER]` with the package installed. It needs no
 network: the model ships with the package, and the digits with scikit-learn.
 """
 
@@ -35,7 +35,7 @@ def main(out: Path) -> None:
     save_grid(vae.sample(64), out / "samples.png")
     save_grid(vae.decode(vae.prior().sample((64,))), out / "sample-means.png")
 
-    x = next(iter(held_out(data_module(vae, "Digits"))))["image"]  # digits it never saw
+    x = next(iter(held_out(data_module(vae, "Digits"))))["image"]  # new to the model
     pairs = torch.cat([x[:10], vae.reconstruct(x[:10]).detach()])
     save_grid(pairs, out / "reconstructions.png", columns=10)
     paths = [interpolate(vae, x[i], x[i + 1], steps=10) for i in range(0, 12, 2)]

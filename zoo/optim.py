@@ -1,4 +1,4 @@
-"""Adam with a learning-rate schedule, as Lightning's `configure_optimizers` wants it."""
+"""Adam with a learning-rate schedule, for Lightning's `configure_optimizers`."""
 
 import math
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ def adam(
     """Adam (Kingma & Ba 2015) whose learning rate rises linearly, then stays or falls.
 
     Args:
-        parameters: What is trained.
+        parameters: Parameters to train.
         lr: Peak learning rate.
         schedule: `constant`, or `cosine` to zero at the last step (Loshchilov & Hutter 2017).
         warmup_steps: Steps over which the rate rises from zero to `lr`.
@@ -31,7 +31,7 @@ def adam(
         betas: Decays of the running averages of the gradient and of its square.
 
     Raises:
-        ValueError: if `cosine` is asked for in a run without an end.
+        ValueError: if the schedule is `cosine` and the run has no end.
     """
     if schedule == "cosine" and not math.isfinite(total_steps):
         raise ValueError(
@@ -40,11 +40,11 @@ def adam(
         )
 
     optimizer = Adam(parameters, lr=lr, betas=betas, fused=True)
-    # With it Lightning refuses to clip gradients in mixed precision, as the fused kernel would
-    # unscale them after that; a scaler then does it before.
+    # If it is True, Lightning refuses to clip gradients in mixed precision, because the fused
+    # kernel unscales them after clipping; if it is False, a scaler unscales them before.
     optimizer._step_supports_amp_scaling = False
     if schedule == "constant" and warmup_steps == 0:
-        return {"optimizer": optimizer}  # a scheduler that does nothing costs time at every step
+        return {"optimizer": optimizer}  # a scheduler without effect would cost time at every step
 
     def factor(step: int) -> float:
         warmup = min(1.0, (step + 1) / (warmup_steps + 1))

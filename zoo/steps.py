@@ -26,6 +26,12 @@ class Steps(LightningModule, ABC):
     data: dict[str, Any] | None = None
     """The DataModule that the model was trained on, as `class_path` and `init_args`."""
 
+    recipe: str | None = None
+    """The resolved recipe of the run that trains the model, as YAML."""
+
+    in_loss: bool = False
+    """Whether `loss` is at work, whose verbs have gradients in any mode."""
+
     @abstractmethod
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """What training minimises under "loss", and the named terms it is made of; scalars."""
@@ -72,4 +78,5 @@ class Steps(LightningModule, ABC):
             "data": self.data,
             "base_model": self.base_model,
             "assets": dict(self.assets),
+            "recipe": self.recipe,
         }

@@ -13,8 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+VERBS = (
+    "sample",
+    "prior",
+    "posterior",
+    "likelihood",
+    "encode",
+    "decode",
+    "log_prob",
+    "classify",
+    "given",
+)
 _FIRST = {  # what a verb's first argument is called
     "sample": "n",
     "prior": "",
@@ -85,7 +96,7 @@ def _code(model: Any, z: Any) -> Tensor:
     """Floats of the model's type; whole numbers where codes are."""
     if model.discrete:
         return whole("z", z, model.device)
-    return floats("z", z, dtype_of(model), model.device)
+    return floats("z", z, float_type(model), model.device)
 
 
 def _condition(model: Any, y: Any) -> Any:
@@ -107,8 +118,10 @@ def _count(model: Any, n: Any) -> int:
     return int(n)
 
 
-def dtype_of(model: nn.Module) -> torch.dtype:
-    """The type of a model's parameters; torch's own of a model without."""
+def float_type(model: Any) -> torch.dtype | None:
+    """The type that a model takes floats in, that of its parameters; None of any."""
+    if model.keeps_floats:
+        return None
     return next((p.dtype for p in model.parameters()), torch.get_default_dtype())
 
 
@@ -123,13 +136,12 @@ def tensor(name: str, data: Any, device: torch.device | None = None) -> Tensor:
     Raises:
         ValueError: if they are no real numbers, or there are none.
     """
-    x = data if isinstance(data, Tensor) else from_array(name, data).to(device)
-    if x.is_complex():
-        raise ValueError(f"{name} has complex numbers, but must have real ones.")
+    x = from_array(name, data)
+    if not isinstance(data, Tensor):
+        x = x.to(device)
     if x.ndim and x.shape[0] == 0:  # len would make a constant of it where a model is exported
         raise ValueError(f"{name} has no rows; give at least one datum.")
-    # of which torch knows little more than that they are there
-    return x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+    return x
 
 
 def floats(
@@ -179,7 +191,15 @@ def whole(name: str, data: Any, device: torch.device | None = None) -> Tensor:
 
 
 def from_array(name: str, data: Any) -> Tensor:
-    """An array or list of numbers as a tensor, which shares its memory where it can."""
+    """Numbers as `tensor` takes them, or none; a tensor that shares their memory where it can."""
+    x = data if isinstance(data, Tensor) else _from_array(name, data)
+    if x.is_complex():
+        raise ValueError(f"{name} has complex numbers, but must have real ones.")
+    # of which torch knows little more than that they are there
+    return x.long() if x.dtype in (torch.uint16, torch.uint32, torch.uint64) else x
+
+
+def _from_array(name: str, data: Any) -> Tensor:
     if isinstance(data, list | tuple) and any(isinstance(x, Tensor) for x in data):
         shapes = {tuple(torch.as_tensor(x).shape) for x in data}
         if len(shapes) > 1:

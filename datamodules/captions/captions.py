@@ -22,11 +22,11 @@ EvalCaptions = Literal["first", "all"]
 
 @dataclass
 class Table:
-    """The C captions of a split, tokenised: those of a picture together, in the source's order.
+    """The C tokenised captions of a split, grouped by picture, in the source's order.
 
     Args:
         ids: Token ids, int16 or int32 (C, L).
-        lengths: Number of tokens of each, int64 (C,).
+        lengths: Number of tokens of each caption, int64 (C,).
         text: The captions.
     """
 
@@ -38,11 +38,11 @@ class Table:
 class Paired:
     """Gathers the pictures and the captions of a batch.
 
-    Of the rows `picture` and `row`, the positions of a picture and of one of its captions, both
-    (B,), it makes `image`, `caption`, `mask`, `lengths`, `text` and `picture`.
+    The rows `picture` and `row`, both (B,), are the positions of pictures and of one caption of
+    each. The batch has `image`, `caption`, `mask`, `lengths`, `text`, `picture` and `index`.
 
     Args:
-        image: Pixels of all pictures, uint8 (P, 3, H, W); the batches are where these are.
+        image: Pixels of all pictures, uint8 (P, 3, H, W), on the device of the batches.
         table: All captions, on the CPU.
     """
 
@@ -52,8 +52,8 @@ class Paired:
 
     def __call__(self, rows: dict[str, Tensor]) -> dict[str, Any]:
         """Return the batch of these rows."""
-        # The positions are on the CPU, so that an accelerator need not be waited for to learn how
-        # long the longest caption is, and what its text.
+        # The positions are on the CPU: they give the longest length and the texts without waiting
+        # for an accelerator.
         row = rows["row"]
         lengths = self.table.lengths.index_select(0, row)
         mask = token_mask(lengths)  # (B, L)
@@ -86,40 +86,41 @@ class Captions(DataModule):
 
     Batches hold `image` float32 (B, 3, size, size) in [0, 1]; `caption` int64 (B, L), token ids
     from a begin to an end token, padded to the longest in the batch; `mask` bool (B, L), true at
-    tokens; `lengths` int64 (B,); `text`, the B captions; `picture` int64 (B,), which picture of the
-    split it is; and `index` int64 (B,), which pair.
+    tokens; `lengths` int64 (B,); `text`, the B captions; `picture` int64 (B,), the positions of the
+    pictures in the split; and `index` int64 (B,), the positions of the pairs.
 
-    A picture has one or more captions. Training takes one of them at random for each epoch, drawn
-    by the seed and the epoch alone: an epoch is every picture once. Evaluation takes the first, so
-    that each picture counts once in a mean. Retrieval, whose recall is defined over all captions,
-    asks for all of them: then each is a pair of its own, and `picture` tells which belong together.
+    A picture has one or more captions. Training draws one of them for each epoch, by the seed and
+    the epoch alone: an epoch has every picture once. Evaluation takes the first caption, so that
+    each picture counts once in a mean. Retrieval needs all captions, because its recall is defined
+    over all: then each caption makes a pair, and pairs of the same picture have the same `picture`.
 
-    Splits are by picture (emoji: by family), never by caption. The tokenizer is trained on the
-    training captions, once: it is kept in `prepared` beside the data, named by what it was trained
-    on. Captions are tokenised in `setup()`, and batches only slice them.
+    Splits are by picture (emoji: by family), never by caption. The tokenizer is trained once, on
+    the training captions, and kept in `prepared` beside the data, under a name that depends on
+    them. Captions are tokenised in `setup()`, and batches only slice them.
 
     Args:
         source: "scenes", "emoji", "flickr8k" or "coco".
-        size: Height and width of the pictures in pixels; others are resized to it, once.
+        size: Height and width of the pictures in pixels; pictures of other sizes are resized once.
         batch_size: Pairs per batch and process.
-        seed: Seed of scenes, of splits that the source does not give, and of all that is drawn.
+        seed: Seed of scenes, of splits that the source does not define, and of all draws.
         root: Folder that holds a folder named like the source, and `prepared`; `$ZOO_DATA` or the
             user's cache when None.
-        vocab_size: The most tokens that the tokenizer may have, at least 260; where the training
-            captions do not make so many, `tokenizer.vocab_size` is lower.
-        max_length: The most tokens of a caption, begin and end included. A longer one loses its
-            last tokens but the end token (its `text` stays whole), and a warning counts them.
+        vocab_size: Largest number of tokens of the tokenizer, at least 260; `tokenizer.vocab_size`
+            is lower if the training captions yield fewer.
+        max_length: Largest number of tokens of a caption, begin and end included. A longer caption
+            loses the last tokens before the end token (its `text` stays whole), and a warning
+            counts such captions.
         tokenizer_file: Path of a `tokenizer.json` to use instead of training one, such as that of
-            a model to train further or to measure; `vocab_size` is then of no effect.
-        eval_captions: "first" or "all": which captions of a picture to validate and test with.
+            a model to fine-tune or to measure; `vocab_size` then has no effect.
+        eval_captions: Captions of a picture in validation and test: "first" or "all".
         skin_tones: emoji: whether to keep pictures that differ from others by skin tone only.
-        n: scenes: how many to train with; there are an eighth as many to validate and to test each.
-        level: scenes: how many of shape, size, colour, position and background their captions say,
-            from 1 to 5; the others are the same in all scenes.
+        n: scenes: number of training scenes; validation and test have an eighth as many each.
+        level: scenes: number of factors in their captions, from 1 to 5: the first of shape, size,
+            colour, position and background; the others are the same in all scenes.
     """
 
     tokenizer: Tokenizer
-    """Made or read by `setup()`; `tokenizer.save(path)` puts it into a model's folder."""
+    """Tokenizer that `setup()` trains or reads; `tokenizer.save(path)` writes its file."""
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class Captions(DataModule):
         check_one_of(get_args(Source), source=source)
         check_one_of(get_args(EvalCaptions), eval_captions=eval_captions)
         check_at_least(1, size=size, n=n)
-        factor_sizes(level)  # refuses a level that there is not
+        factor_sizes(level)  # raises for an unknown level
         check_at_least(2, max_length=max_length)
         check_at_least(SMALLEST, vocab_size=vocab_size)
         self.source = source
@@ -158,7 +159,7 @@ class Captions(DataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> dict[str, Inventory]:
-        """Return what is on disk of each source.
+        """Return the inventory of each source.
 
         Args:
             root: As in the constructor.
@@ -180,7 +181,7 @@ class Captions(DataModule):
         """Return all splits of P pictures, and keep the `tokenizer`, `tables` and `names`.
 
         Each split has `image` uint8 (P, 3, size, size), and `first` and `count` int64 (P,): the
-        position of the picture's first caption in the split's table, and how many it has.
+        position of the picture's first caption in the split's table, and its number of captions.
 
         Raises:
             DataError: If files are missing or malformed, or do not fit in memory.
@@ -202,7 +203,7 @@ class Captions(DataModule):
         return splits
 
     def assets(self) -> dict[str, str]:
-        """Return `tokenizer.json`: what the token ids stand for."""
+        """Return `tokenizer.json`, which gives the meaning of token ids."""
         return {"tokenizer.json": self.tokenizer.text}
 
     def examples(self, n: int) -> list[Example]:
@@ -254,11 +255,11 @@ class Captions(DataModule):
 
 
 class Turns:
-    """Draws which caption of each picture is its turn in an epoch, each with the same probability.
+    """Draws one caption of each picture for an epoch, each with the same probability.
 
     Args:
         first: Position of each picture's first caption, (P,).
-        count: How many captions it has, (P,).
+        count: Number of captions of each picture, (P,).
         seed: Seed of all draws.
     """
 
@@ -268,17 +269,17 @@ class Turns:
         self.seed = seed
 
     def __call__(self, epoch: int) -> dict[str, Tensor]:
-        """Return `row`, the position of a caption of each picture, (P,)."""
+        """Return `row`, the position of the drawn caption of each picture, (P,)."""
         generator = seeded(self.seed, DRAWS + epoch)
-        # 62 bits: how far the remainder is from uniform cannot be noticed
+        # with 62 bits, the remainder is as good as uniform
         drawn = torch.randint(2**62, self.count.shape, generator=generator)
         return {"row": self.first + drawn % self.count}
 
 
 def read_scenes(n: int, level: int, size: int, seed: int) -> dict[Split, Pairs]:
-    """Draw the scenes of all splits, each split from a seed of its own.
+    """Draw the scenes of all splits, each split from its own seed.
 
-    There are at most 240 kinds of scenes, which all splits share; within its kind each is another.
+    All splits share the same kinds of scenes, at most 240; scenes of one kind differ in details.
     """
     splits: dict[Split, Pairs] = {}
     for k, split in enumerate(get_args(Split)):
@@ -293,7 +294,7 @@ def read_scenes(n: int, level: int, size: int, seed: int) -> dict[Split, Pairs]:
 def tokenised(
     tokenizer: Tokenizer, text: dict[Split, list[str]], max_length: int
 ) -> dict[Split, Table]:
-    """Tokenise the captions of all splits at once, so that one warning counts what is too long."""
+    """Tokenise the captions of all splits at once, so that one warning counts all long captions."""
     ids, mask = tokenizer.encode(list(chain.from_iterable(text.values())), max_length)
     ids = ids.to(torch.int16 if tokenizer.vocab_size <= 2**15 else torch.int32)
     sizes = [len(captions) for captions in text.values()]

@@ -1,14 +1,14 @@
-"""COCO: photos of everyday scenes, each with five captions, as the 2017 release lays them out.
+"""COCO: photos of everyday scenes, each with five captions, in the layout of the 2017 release.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", 2014, https://arxiv.org/abs/1405.0312;
-Chen et al., "Microsoft COCO Captions", 2015, https://arxiv.org/abs/1504.00325. In `$ZOO_DATA/coco`
-are looked for `annotations/captions_train2017.json` with `train2017/*.jpg`, and
+Chen et al., "Microsoft COCO Captions", 2015, https://arxiv.org/abs/1504.00325. The folder
+`$ZOO_DATA/coco` has `annotations/captions_train2017.json` with `train2017/*.jpg`, and
 `annotations/captions_val2017.json` with `val2017/*.jpg`.
 
-The official test photos have no public captions. So `val2017` is to test with, and a tenth of
-`train2017`, at most 5,000 photos, is held out by the seed to validate with. Where only one of the
-two is there, a tenth of it is held out each to validate and to test. A part of the photos is
-enough; the captions of the others are passed over.
+The official test photos have no public captions. So `val2017` is the test split, and a tenth of
+`train2017`, at most 5,000 photos, is held out for validation by the seed. If only one of the two is
+there, a tenth of it is held out for validation and another tenth for the test. Some of the photos
+are enough; the captions of missing photos are skipped.
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ def table(part: str) -> str:
 
 
 def inventory(folder: Path) -> Inventory:
-    """Return what of COCO is in its folder; one of the two parts is enough."""
+    """Return the inventory of the folder of COCO; one of the two parts is enough."""
     wanted = [name for part in (TRAIN, VAL) for name in (table(part), part)]
     found = tuple(name for name in wanted if (folder / name).exists())
     whole = any({table(part), part} <= {*found} for part in (TRAIN, VAL))
@@ -56,11 +56,10 @@ def read_coco(folder: Path, size: int, seed: int) -> dict[Split, Pairs]:
     Args:
         folder: The folder of the data set.
         size: Height and width in pixels to which the photos' central squares are resized.
-        seed: Seed of what is held out.
+        seed: Seed of the split.
 
     Raises:
-        DataError: If files are missing or malformed, they do not fit in memory, or a split comes
-            out empty.
+        DataError: If files are missing, malformed or too large for the memory, or a split is empty.
     """
     passed = PassedOver(folder)
     parts = {
@@ -124,7 +123,7 @@ def entries(content: Any, key: str, path: Path) -> list[tuple[int, dict[str, Any
 
 
 def malformed(path: Path, why: str) -> DataError:
-    """Return the error for a table that is not laid out as COCO's are."""
+    """Return the error for a table without COCO's layout."""
     return DataError(
         f"{path} is not laid out as COCO's captions are ({why}): put a good copy there."
     )

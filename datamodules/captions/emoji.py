@@ -1,14 +1,14 @@
 """Emoji: small pictures with a clean background, each with its name and keywords as captions.
 
 The pictures are Noto Emoji's at 64 x 64 on white, the captions the English annotations of the
-Unicode CLDR. In `$ZOO_DATA/emoji` are looked for
+Unicode CLDR. The folder `$ZOO_DATA/emoji` has
 
 - `images_64.npz`: `images` uint8 (N, 64, 64, 3) and their `file_names` (N,);
 - `captions.json`: a list in the same order of objects with `image` (a file name), `index`,
   `captions` (the short name, then keywords), `family`, `skin_tones` (a list) and `split`.
 
-The split is the files' own. It keeps a family, the variants of one emoji by skin tone, gender and
-direction, together, as they differ in a few pixels and one word.
+The files define the split. A split keeps a family together: the variants of one emoji by skin tone,
+gender and direction, which differ in a few pixels and one word.
 """
 
 import zipfile
@@ -38,7 +38,7 @@ REMEDY = f"put {IMAGES} and {TABLE} there"
 
 
 def inventory(folder: Path) -> Inventory:
-    """Return what of the emoji is in their folder."""
+    """Return the inventory of the folder of emoji."""
     found = tuple(name for name in (IMAGES, TABLE) if (folder / name).exists())
     missing = tuple(name for name in (IMAGES, TABLE) if name not in found)
     return Inventory(folder, found, missing, REMEDY)
@@ -54,7 +54,7 @@ def read_emoji(folder: Path, size: int, skin_tones: bool) -> dict[Split, Pairs]:
 
     Raises:
         DataError: If a file is missing, damaged, or does not fit the other, a family is in two
-            splits, or a split comes out empty.
+            splits, or a split is empty.
     """
     rows = read_table(folder / TABLE)
     images, names = read_images(folder / IMAGES)
@@ -116,9 +116,9 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def read_images(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
-    """Return the pictures (N, 64, 64, 3) and their names, having looked at the headers first.
+    """Return the pictures (N, 64, 64, 3) and their names, after a check of the headers.
 
-    Arrays of objects would have to be unpickled, which can run code; they are refused.
+    Arrays of objects are refused, because unpickling can run code.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -142,10 +142,10 @@ def read_images(path: Path) -> tuple[NDArray[np.uint8], list[str]]:
 
 
 def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and dtype of an array in an archive, which holds no more and no less.
+    """Return the shape and dtype of an array in an archive, after a check of its size.
 
     Raises:
-        ValueError: If its size is another one than the header says.
+        ValueError: If the size of the array differs from its header.
     """
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
@@ -163,5 +163,5 @@ def read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], n
 
 
 def malformed(path: Path, why: str) -> DataError:
-    """Return the error for a table that is not as it should be."""
+    """Return the error for a malformed table."""
     return DataError(f"{path} is not as it should be ({why}): put a good copy there.")

@@ -1,15 +1,15 @@
 """Flickr8k: photos of people and animals, each with five captions.
 
 Hodosh, Young & Hockenmaier, "Framing Image Description as a Ranking Task", 2013,
-https://doi.org/10.1613/jair.3994. In `$ZOO_DATA/flickr8k` are looked for:
+https://doi.org/10.1613/jair.3994. The folder `$ZOO_DATA/flickr8k` has:
 
 - `Images/*.jpg`;
 - `captions.txt` (a header `image,caption`, then one row each, quoted where a caption has a comma),
   or `Flickr8k.token.txt` as it was published (`name.jpg#0`, a tab, the caption);
-- who trains: `splits.csv` (a header `image,official_split`; train, dev, test or none), or the three
-  published lists `Flickr_8k.trainImages.txt`, `.devImages.txt`, `.testImages.txt`. Photos that are
-  in no list belong to no split, as the authors have it. Without either, an eighth of the photos
-  is held out each to validate and to test, by the seed.
+- the split: `splits.csv` (a header `image,official_split`; train, dev, test or none), or the three
+  published lists `Flickr_8k.trainImages.txt`, `.devImages.txt`, `.testImages.txt`. Photos in no
+  list belong to no split, as the authors intended. Without either, the seed holds out an eighth of
+  the photos for validation and another eighth for the test.
 """
 
 import csv
@@ -43,7 +43,7 @@ REMEDY = "get Flickr8k, and put its photos into Images and captions.txt beside i
 
 
 def inventory(folder: Path) -> Inventory:
-    """Return what of Flickr8k is in its folder."""
+    """Return the inventory of the folder of Flickr8k."""
     wanted = (PHOTOS, *TABLES, SPLITS, *LISTS)
     found = tuple(name for name in wanted if (folder / name).exists())
     missing = [PHOTOS] if PHOTOS not in found else []
@@ -61,7 +61,7 @@ def read_flickr8k(folder: Path, size: int, seed: int) -> dict[Split, Pairs]:
         seed: Seed of the split where there is no official one.
 
     Raises:
-        DataError: If files are missing or malformed, or a split comes out empty.
+        DataError: If files are missing or malformed, or a split is empty.
     """
     passed = PassedOver(folder)
     captions = tidy(read_captions(folder), passed)
@@ -88,7 +88,7 @@ def read_flickr8k(folder: Path, size: int, seed: int) -> dict[Split, Pairs]:
 
 
 def read_captions(folder: Path) -> dict[str, list[str]]:
-    """Return the captions of each photo, in the order in which they are numbered."""
+    """Return the captions of each photo, in the order of their numbers."""
     table, tokens = (folder / name for name in TABLES)
     if table.exists() or not tokens.exists():
         rows = read_csv(table, ["image", "caption"])
@@ -102,7 +102,7 @@ def read_captions(folder: Path) -> dict[str, list[str]]:
 
 
 def read_csv(path: Path, header: list[str]) -> list[tuple[str, str]]:
-    """Return the rows of a table of two columns; each is on a line of its own.
+    """Return the rows of a table of two columns; each row is one line.
 
     A second column that holds a comma must be quoted, and one that holds a quote doubles it.
     """
@@ -151,7 +151,7 @@ def read_tokens(path: Path) -> list[tuple[str, int, str]]:
 
 
 def official_split(folder: Path) -> dict[str, Split | None] | None:
-    """Return the split of each photo, None for those in none; None if no lists are there."""
+    """Return the split of each photo, None for a photo without; None if there are no lists."""
     split_of: dict[str, Split | None] = {}
     there = [name for name in LISTS if (folder / name).exists()]
     if (folder / SPLITS).exists():
@@ -180,7 +180,7 @@ def official_split(folder: Path) -> dict[str, Split | None] | None:
 
 
 def assign(split_of: dict[str, Split | None], name: str, split: Split | None, path: Path) -> None:
-    """Note the split of a photo, which it may not have changed."""
+    """Note the split of a photo; raise a DataError if another split was noted."""
     if split_of.setdefault(check_name(name, str(path)), split) != split:
         raise DataError(
             f"{path} puts {name} into {split or 'none'}, but it is in {split_of[name] or 'none'} "

@@ -1,8 +1,8 @@
-"""What the sources of captioned pictures share: pairs in memory, and how files are read into them.
+"""Pairs of pictures and captions in memory, and the functions that read them from files.
 
-A caption or a picture that has no counterpart, is empty, is there twice or cannot be decoded is
-passed over, and one warning counts and names all such cases: a part of a data set is of use. A file
-of captions that is malformed is refused, as one cannot know what else in it is wrong.
+A caption or a picture that has no counterpart, is empty, is repeated or cannot be decoded is
+skipped, and one warning counts and names all such cases, because part of a data set is useful. A
+malformed file of captions is refused, because the rest of it may be wrong, too.
 """
 
 import json
@@ -31,8 +31,8 @@ class Pairs:
 
     Args:
         image: Pixels, uint8 (P, 3, H, W).
-        captions: Of each picture, one or more captions, the one to evaluate with first.
-        names: What the source calls each picture.
+        captions: One or more captions of each picture; evaluation uses the first.
+        names: Name of each picture in the source.
     """
 
     image: Tensor
@@ -42,11 +42,11 @@ class Pairs:
 
 @dataclass
 class PassedOver:
-    """What was left out of a data set, to be told in one warning.
+    """Cases that were left out of a data set, for one warning.
 
     Args:
-        place: The file or folder that it was left out of.
-        names: By kind, such as "captions that are empty", the pictures concerned.
+        place: The file or folder of the data set.
+        names: Names of the pictures by the kind of case, such as "captions that are empty".
     """
 
     place: Path
@@ -57,7 +57,7 @@ class PassedOver:
         self.names.setdefault(kind, []).append(name)
 
     def warn(self) -> None:
-        """Warn once of all that was noted, naming the first three of each kind."""
+        """Warn once of all cases, with the first three names of each kind."""
         if not self.names:
             return
         parts = [f"{kind}: {len(names):,} ({first(names)})" for kind, names in self.names.items()]
@@ -65,13 +65,13 @@ class PassedOver:
 
 
 def first(names: Sequence[str], n: int = 3) -> str:
-    """Return the first n names, and how many more there are."""
+    """Return the first n names, and the number of the others."""
     more = f" and {len(names) - n:,} more" if len(names) > n else ""
     return ", ".join(names[:n]) + more
 
 
 def tidy(captions: dict[str, list[str]], passed: PassedOver) -> dict[str, list[str]]:
-    """Trim captions, and leave out empty ones, what a picture has twice, and what has none left.
+    """Trim captions; leave out empty and repeated captions, and pictures without any.
 
     Raises:
         DataError: If a caption has a lone surrogate.
@@ -107,10 +107,10 @@ def read_photos(
 
     Args:
         folder: The folder of the data set.
-        captions: Of each split, the captions of each file, by its path in the folder.
+        captions: Captions of each file of a split, by the path of the file in the folder.
         size: Height and width in pixels.
-        passed: What was passed over so far; what cannot be read is added, and all of it warned of.
-        remedy: What to do about a split without pictures.
+        passed: Cases left out so far; unreadable pictures are added, and a warning tells all.
+        remedy: Advice for a split without pictures.
 
     Raises:
         DataError: If the pictures take more memory than is free, or a split has none.
@@ -159,7 +159,7 @@ def check_memory(n_bytes: int, what: str) -> None:
 
 
 def free_memory() -> int | None:
-    """Return how many bytes of memory are free, or None where the system does not say."""
+    """Return the free memory in bytes, or None where the system does not report it."""
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
@@ -170,9 +170,9 @@ def free_memory() -> int | None:
 
 
 def split_at_random(names: Sequence[Name], share: float, seed: int) -> dict[Name, Split]:
-    """Assign pictures to splits by the seed, `share` of them each to validate and to test.
+    """Assign pictures to splits by the seed: `share` of them to validation, as many to the test.
 
-    Where there are too few for three splits, all train.
+    If there are too few for three splits, all are for training.
     """
     held = max(1, round(len(names) * share)) if len(names) > 2 else 0
     parts = split_indices(len(names), held, held, seed)
@@ -188,7 +188,7 @@ def check_splits(splits: dict[Split, Pairs], place: Path, remedy: str) -> None:
 
 
 def check_name(name: str, place: str) -> str:
-    """Return the name of a picture, if it is that of a file in the folder of pictures."""
+    """Return the name of a picture; raise a DataError unless it is a plain file name."""
     strange = not encodable(name) or any(letter in name for letter in '/\\:\0"\n')
     if strange or name in ("", ".", ".."):
         raise DataError(
@@ -217,13 +217,13 @@ def files_in(folder: Path, remedy: str) -> set[str]:
 
 
 def read_lines(path: Path, remedy: str) -> list[str]:
-    """Return the lines of a UTF-8 text file, whatever ends them, with or without a BOM."""
+    """Return the lines of a UTF-8 text file with any line ends, with or without a BOM."""
     text = read_text(path, remedy)
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """Return what a JSON file holds."""
+    """Return the content of a JSON file."""
     text = read_text(path, remedy)
     try:
         return json.loads(text)

@@ -1,11 +1,11 @@
-r"""Drawn scenes with captions: one flat shape, said in a small language that can be read back.
+r"""Drawn scenes with captions: one flat shape, described in a small language with a parser.
 
 After CdSprites+ (Sejnova et al., 2023, https://arxiv.org/abs/2209.03048), in five levels: a scene
-of level $l$ has the first $l$ of the `FACTORS` shape, size, colour, position and background. What a
-level leaves out is fixed: large, white, in the middle, on dark. Within its factors a scene has some
-play, of which its captions say nothing (see `draw`).
+of level $l$ has the first $l$ of the `FACTORS` shape, size, colour, position and background. The
+other factors are fixed: large, white, in the middle, on dark. Position and size vary a little
+within a factor's value; captions do not mention this play (see `draw`).
 
-The language, where ``[]`` may be left out and ``|`` separates alternatives:
+The language, with ``[]`` around optional parts and ``|`` between alternatives:
 
     caption    = [ ground ] [ opening ] thing [ place ] [ ground ]    with at most one ground
     opening    = "there is" | "we see" | "a picture of"
@@ -18,8 +18,8 @@ The language, where ``[]`` may be left out and ``|`` separates alternatives:
     horizontal = "left" | "right"
     ground     = "on" [ "a" ] ( "dark" | "light" ) [ "background" ]
 
-Capitals, commas and a full stop at the end mean nothing. A caption says as many factors as its
-level has, none of them without those before it in `FACTORS`.
+Capitals, commas and a full stop at the end have no meaning. A caption names all factors of its
+level, and a factor only together with those before it in `FACTORS`.
 """
 
 import difflib
@@ -55,13 +55,13 @@ WHITE = (255, 255, 255)
 CENTRES = ((16.0, 16.0), (48.0, 16.0), (16.0, 48.0), (48.0, 48.0))
 MIDDLE = (32.0, 32.0)
 BACKGROUNDS = ((20, 20, 25), (235, 235, 230))
-# What a scene may differ by from these: pixels each way, and share of the radius.
+# Largest play of a scene: pixels in each direction, and share of the radius.
 SHIFT, STRETCH = 1.5, 0.1
-# Side of a square that the largest shape fits in, wherever its centre is between two pixels.
+# Side of a square that holds the largest shape, wherever the centre is between two pixels.
 WINDOW = 32
 SAMPLES = 4
-# What `classify` takes for a shape: pixels of ink (a scene has 62 or more), and the mean squared
-# error of its drawing for each of them (a scene has below 0.01, another shape above 0.1).
+# Limits of a shape in `classify`: least pixels of ink (a scene has 62 or more), and largest mean
+# squared error of the drawing per pixel of ink (a scene has below 0.01, another shape above 0.1).
 LEAST_INK, MOST_MISFIT = 20, 0.25
 CHUNK = 256
 
@@ -74,7 +74,7 @@ WORDS: dict[str, dict[str, int]] = {
     "left or right": {"left": 0, "right": 1},
     "dark or light": {"dark": 0, "light": 1},
 }
-"""What can stand in each place of a caption, and the value it means."""
+"""Words for each place of a caption, and the value of each word."""
 
 
 def scenes(n: int, level: int, seed: int) -> tuple[Tensor, list[list[str]], Tensor]:
@@ -83,7 +83,7 @@ def scenes(n: int, level: int, seed: int) -> tuple[Tensor, list[list[str]], Tens
     Args:
         n: Number of scenes, at least 1.
         level: Number of factors, 1 to 5.
-        seed: Seed of all that is drawn.
+        seed: Seed of all draws.
 
     Returns:
         The pictures, uint8 (n, 3, 64, 64); the captions of each, the canonical one first; the
@@ -116,14 +116,14 @@ def draw(factors: Tensor, play: Tensor | None = None) -> Tensor:
 
     Args:
         factors: Values of the first l of `FACTORS`, int64 (B, l).
-        play: How far to go right, down and up in size, each in [-1, 1] of what is allowed (1.5
-            pixels, 1.5 pixels, a tenth of the radius), float32 (B, 3); none when None.
+        play: Shift to the right, shift down and increase in size, each in [-1, 1] as a share of its
+            maximum (1.5 pixels, 1.5 pixels, a tenth of the radius), float32 (B, 3); 0 when None.
 
     Returns:
         Tensor, uint8 (B, 3, 64, 64), on the device of `factors`.
 
     Raises:
-        ValueError: if a factor has no such value, or there is too much play.
+        ValueError: if a factor or the play is out of range.
     """
     check_factors(factors, factor_sizes(factors.shape[-1]))
     if play is None:
@@ -141,7 +141,7 @@ def _draw(factors: Tensor, play: Tensor) -> Tensor:
     level = factors.shape[1]
 
     def look(table: Sequence[Sequence[float]], column: int, default: Sequence[float]) -> Tensor:
-        """Return a row of the table for each scene, or the default for what they leave out."""
+        """Return a row of the table for each scene, or the default if the level lacks it."""
         if column >= level:
             return play.new_tensor([default])  # (1, k)
         return play.new_tensor(table).index_select(0, factors[:, column])  # (B, k)
@@ -158,7 +158,7 @@ def mask(shape: Tensor, radius: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return the share of each pixel that an upright shape covers, (B, 64, 64).
 
     Args:
-        shape: Which of `render.SHAPES`, int64 (B,).
+        shape: Index in `render.SHAPES`, int64 (B,).
         radius: Distance of its farthest point from its centroid in pixels, below 15.5, (B,).
         x: Column of its centroid in pixels, (B,).
         y: Row of its centroid in pixels, (B,).
@@ -172,21 +172,21 @@ def mask(shape: Tensor, radius: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def classify(image: Tensor, level: int) -> Tensor:
     """Read the factors of scenes off their pictures.
 
-    The background is the median of the border. The colour is the one whose mixtures with it fit the
-    picture best, and the ink of a pixel is its share in the mixture. The shape is the one that,
-    drawn in the place and with the area of the ink, fits the ink best. A second shape that is far
-    away or of another colour may be overlooked.
+    The background is the median of the border. The colour is the one whose mixtures with the
+    background fit the picture best, and the ink of a pixel is the colour's share in the mixture.
+    The shape is the one whose drawing, at the place of the ink and with its area, fits the ink
+    best. A second shape far away or of another colour may be overlooked.
 
     Args:
         image: Pictures, uint8, or floating point in [0, 1], (B, 3, 64, 64).
-        level: How many factors to read, 1 to 5; the others must be as in scenes of that level.
+        level: Number of factors to read, 1 to 5; the others must be as in scenes of that level.
 
     Returns:
-        Tensor, int64 (B, level); -1 in all of a row for a picture with hardly any ink, or with ink
-        that no shape fits.
+        Tensor, int64 (B, level); a row of -1 for a picture with hardly any ink, or with ink that
+        fits no shape.
 
     Raises:
-        ValueError: if the level is none, or the pictures have another shape.
+        ValueError: if the level is not 1 to 5, or the pictures have another shape.
     """
     factor_sizes(level)
     if image.shape[1:] != (3, SIDE, SIDE):
@@ -205,7 +205,7 @@ def _classify(pixels: Tensor, level: int) -> Tensor:
     background = torch.cdist(ground, pixels.new_tensor(BACKGROUNDS)).argmin(1)
     colour, ink, core = inks(pixels, ground, COLOURS if level > 2 else (WHITE,))
 
-    # what is faint or far from the shape is noise
+    # ink that is faint or far from the shape is noise
     ink = ((ink - 0.1) / 0.8).clamp(0, 1) * max_pool2d(core[:, None], 7, 1, 3)[:, 0]
     area = ink.sum((1, 2))
     middle = torch.arange(SIDE, device=ink.device) + 0.5
@@ -232,12 +232,12 @@ def inks(
     Args:
         pixels: Pictures, 0 to 255, (B, 3, H, W).
         ground: Background of each, (B, 3).
-        colours: The colours that there are.
+        colours: Candidate colours.
 
     Returns:
-        Which colour fits best, int64 (B,), by squared error after the mean over 3 x 3 pixels, which
-        leaves a mixture one and takes away noise; its share in each pixel, (B, H, W); 1 where its
-        share in the mean is above a half, 0 elsewhere, (B, H, W).
+        Index of the colour that fits best, int64 (B,), by squared error of the means over 3 x 3
+        pixels, which are mixtures with less noise; the colour's share in each pixel, (B, H, W); 1
+        where its share in the mean is above a half, 0 elsewhere, (B, H, W).
     """
     towards = pixels.new_tensor(colours) - ground[:, None]  # (B, K, 3)
     length = towards.square().sum(2)[:, :, None, None]  # (B, K, 1, 1)
@@ -269,7 +269,7 @@ def captions(factors: Tensor) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def sentences(factors: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the captions of a scene whose factors are right."""
+    """Return the captions of a scene with valid factors."""
     names = [values[i] for values, i in zip(FACTORS.values(), factors, strict=False)]
     shape, size, colour, position, ground = names + [""] * (len(FACTORS) - len(names))
     other = {"square": "box", "ellipse": "oval", "small": "little", "large": "big"}
@@ -301,11 +301,11 @@ def article(noun: str) -> str:
 
 
 def parse(caption: str) -> Tensor:
-    """Return the factors that a caption says, int64 (l,) for a caption of level l.
+    """Return the factors that a caption names, int64 (l,) for a caption of level l.
 
     Raises:
-        ValueError: if it is no caption of the language; the message names the word that is not
-            understood, or the factor that is not said.
+        ValueError: if the caption is not in the language; the message has the unexpected word or
+            the missing factor.
     """
     words = Words(caption)
     ground = words.ground()
@@ -330,7 +330,7 @@ def parse(caption: str) -> Tensor:
 
 
 class Words:
-    """The words of a caption that are still to be read, and what was looked for at the next.
+    """The unread words of a caption, and the kinds of word that may come next.
 
     Args:
         caption: The caption.
@@ -352,7 +352,7 @@ class Words:
         return False
 
     def take(self, what: str) -> int | None:
-        """Read a word of that kind and return what it means, or None if it is not next."""
+        """Read a word of this kind and return its value, or None if another word is next."""
         if self.words and (value := WORDS[what].get(self.words[0])) is not None:
             self.words = self.words[1:]
             self.wanted = []
@@ -361,7 +361,7 @@ class Words:
         return None
 
     def need(self, what: str) -> int:
-        """Read a word of that kind and return what it means; raise a ValueError otherwise."""
+        """Read a word of this kind and return its value; raise a ValueError if another is next."""
         value = self.take(what)
         if value is None:
             raise self.error()

@@ -5,11 +5,11 @@ https://arxiv.org/abs/1508.07909, over bytes as in Radford et al., "Language Mod
 Multitask Learners", 2019. Training begins with the 256 bytes as tokens and merges the most frequent
 pair of neighbours within a word into a new one, again and again, until the vocabulary is full.
 
-Bytes, because then nothing that a user types is unknown, whatever is in the captions, and because a
-text comes back exactly. What is lost is named: text is first put in lower case (letter by letter),
-composed (Unicode NFC), its runs of white space made one space, and trimmed. Captions are short
-sentences by many hands, where "A dog ." and "a dog ." mean the same; small models need no two
-tokens for it. For the same reason the first word carries a space before it like all others.
+With bytes, every text has tokens, whatever is in the training captions, and decoding restores the
+normalised text exactly. Normalisation puts a text in lower case (letter by letter), composes it
+(Unicode NFC), replaces each run of white space by one space, and trims it. Captions are short
+sentences by many authors, where "A dog ." and "a dog ." mean the same; a small model needs only one
+token for both. For the same reason the first word has a space before it like all others.
 """
 
 import hashlib
@@ -33,16 +33,16 @@ from zoo.datamodules.base import check_at_least
 from zoo.datamodules.files.places import DataError
 
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-"""Padding, begin, end, and a token that stands for no text: bytes leave nothing unknown, but a
-model can use it for a word or a caption that it is not told."""
+"""Padding, begin, end, and a token without text, which a model can use for a hidden word or
+caption: no text is unknown in bytes."""
 PAD, BOS, EOS, UNK = range(4)
 SMALLEST = len(SPECIAL) + 256
-"""The vocabulary before the first merge."""
+"""Size of the vocabulary before the first merge."""
 LIMIT = 16_000_000
-"""Bytes of the largest file that is read."""
+"""Size in bytes of the largest file that is read."""
 CHUNK = 8192
 
-# What a file must say of how text is prepared; the rest of it is the vocabulary and the merges.
+# Required settings in a file; the rest of it is the vocabulary and the merges.
 FORM: dict[str, Any] = {
     "normalizer": {
         "type": "Sequence",
@@ -71,8 +71,8 @@ class Tokenizer:
     """Text to token ids between a begin and an end token, and back.
 
     Args:
-        vocab: The id of each token: 0 to 3 for `SPECIAL`, then the bytes and what they merge to.
-        merges: Pairs of tokens that are merged, the first of them first.
+        vocab: The id of each token: 0 to 3 for `SPECIAL`, then the bytes and the merged tokens.
+        merges: Pairs of tokens to merge, in order.
     """
 
     def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]]) -> None:
@@ -81,7 +81,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Sequence[str], vocab_size: int) -> "Tokenizer":
-        """Learn the merges from texts; the same texts in the same order give the same ones.
+        """Learn the merges from texts; the same texts in the same order give the same merges.
 
         Args:
             texts: Training captions.
@@ -105,7 +105,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read a file that `save` wrote, as data: of anything else in it nothing is used.
+        """Read a file that `save` wrote; only its vocabulary and merges are used.
 
         Raises:
             DataError: If the file is not there, too large, damaged, or of another kind.
@@ -140,7 +140,7 @@ class Tokenizer:
         return cls(vocab, [(left, right) for left, right in merges])
 
     def save(self, path: Path) -> None:
-        """Write a `tokenizer.json`, whole or not at all; Hugging Face's libraries read it, too.
+        """Write a `tokenizer.json` atomically; Hugging Face's libraries can read it, too.
 
         It is plain JSON text, the same for the same tokenizer.
         """
@@ -154,7 +154,7 @@ class Tokenizer:
 
     @property
     def text(self) -> str:
-        """What a `tokenizer.json` holds."""
+        """Content of a `tokenizer.json`."""
         return self._bpe.to_str() + "\n"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -167,23 +167,23 @@ class Tokenizer:
         return self._bpe.get_vocab_size()
 
     def normalise(self, text: str) -> str:
-        """Return the text in the form in which it comes back from `decode`."""
+        """Return the text in the form that `decode` returns."""
         return str(self._bpe.normalizer.normalize_str(text))
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return token ids and where they are.
+        """Return token ids and their mask.
 
-        Names of special tokens in a text are text like any other.
+        Names of special tokens in a text are ordinary text.
 
         Args:
             texts: B texts.
-            max_length: The most tokens a row may have, at least 2. What is too long loses its last
-                tokens but the end token, be it within a word or letter, and a warning counts such
+            max_length: Largest number of tokens of a row, at least 2. A longer text loses the last
+                tokens before the end token, even within a word or letter, and a warning counts such
                 texts.
 
         Returns:
-            The ids, int64 (B, L), each row begins with `BOS`, ends with `EOS` and is padded with
-            `PAD`, L being the longest row's length; and the mask, bool (B, L), true at tokens.
+            The ids, int64 (B, L): each row begins with `BOS`, ends with `EOS` and is padded with
+            `PAD` to L, the longest row's length; and the mask, bool (B, L), true at tokens.
 
         Raises:
             ValueError: If a text has a lone surrogate, or `max_length` is below 2.
@@ -218,8 +218,8 @@ class Tokenizer:
     def decode(self, ids: Tensor) -> list[str]:
         """Return the text of each row of token ids (B, L), up to its first end token.
 
-        Special tokens leave no trace, and bytes that are no UTF-8, as a model may draw them, become
-        the replacement character.
+        Special tokens are left out. Bytes that are not UTF-8, which a model may sample, become the
+        replacement character.
 
         Raises:
             ValueError: If `ids` has not two dimensions, or holds a number that is no token.
@@ -238,11 +238,11 @@ class Tokenizer:
 def trained(texts: Sequence[str], vocab_size: int, folder: Path) -> Tokenizer:
     """Return the tokenizer of these texts, trained once and kept in a folder.
 
-    Its file is named by a fingerprint of the texts and of all that training depends on. Where the
-    folder cannot be written to, it is trained each time.
+    The name of its file has a fingerprint of the texts and all settings. If the folder is not
+    writable, the tokenizer is trained each time.
     """
     path = folder / f"tokenizer-{fingerprint(texts, vocab_size)}.json"
-    # what is missing or damaged here is made again, and comes out the same
+    # a missing or damaged file is made again, with the same content
     with suppress(DataError):
         return Tokenizer.load(path)
     tokenizer = Tokenizer.train(texts, vocab_size)
@@ -252,7 +252,7 @@ def trained(texts: Sequence[str], vocab_size: int, folder: Path) -> Tokenizer:
 
 
 def fingerprint(texts: Sequence[str], vocab_size: int) -> str:
-    """Return 16 hexadecimal digits that stand for the texts, their order, and the settings."""
+    """Return a fingerprint of the texts, their order and the settings: 16 hexadecimal digits."""
     check_text(texts)
     settings = json.dumps([FORM, SPECIAL, vocab_size])
     digest = hashlib.sha256(settings.encode())
@@ -299,7 +299,7 @@ def check_text(texts: Sequence[str]) -> None:
 
 
 def check_form(content: Any, form: Any, where: str) -> None:
-    """Raise a ValueError where `content` does not say what `form` says."""
+    """Raise a ValueError unless `content` agrees with `form`."""
     if isinstance(form, dict):
         if not isinstance(content, dict):
             raise ValueError(f"{where or 'its content'} is no object")

@@ -1,4 +1,4 @@
-"""What DataModules of faces share: attributes that are either there or not, and who it is."""
+"""Base class of DataModules of faces: binary attributes and identities."""
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from zoo.datamodules.files.places import Example
 class FaceDataModule(DataModule, ABC):
     """Faces in batches `{"image", "attributes", "identity", "image_id", "index"}`.
 
-    `attributes` is int64 (B, A) of 1 where an attribute is there and 0 where it is not; its columns
-    are `attribute_names`. `identity` is an int64 number for each person, `image_id` one for each
-    picture. With `unlabelled`, `labelled` (B,) is False where the attributes are not known; they
-    are 0 then.
+    `attributes` is int64 (B, A), 1 where a face has the attribute and 0 elsewhere; its columns are
+    `attribute_names`. `identity` is an int64 number for each person, `image_id` one for each
+    picture. With `unlabelled`, `labelled` (B,) is False where the attributes are unknown and set
+    to 0.
 
     Args:
         size: Height and width of the pictures in pixels.
         batch_size: Pictures per batch and process.
-        seed: Seed of the order of training pictures and of all that is drawn once.
+        seed: Seed of the order of training pictures and of all pixels that are drawn.
         attributes: Names of the attributes to deliver, in this order; all when None.
-        unlabelled: Whether pictures without attributes are among those to train with.
+        unlabelled: Whether training includes pictures without attributes.
         known: Names of all attributes.
     """
 
@@ -38,6 +38,7 @@ class FaceDataModule(DataModule, ABC):
         super().__init__(batch_size, seed)
         names = list(known if attributes is None else attributes)
         self.columns = [place("attribute", name, known) for name in names]
+        names = [known[column] for column in self.columns]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"attributes is {names}, but must be different names, at least one.")
         self.size = size
@@ -53,7 +54,7 @@ class FaceDataModule(DataModule, ABC):
         """Return one attribute of a batch by its name, int64 (B,).
 
         Raises:
-            ValueError: if it is not among those delivered; names the nearest.
+            ValueError: if batches lack the attribute; the message has the nearest one.
         """
         return batch["attributes"][:, place("attribute", name, self.attribute_names)]
 

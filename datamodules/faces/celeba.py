@@ -1,10 +1,10 @@
 """CelebA (Liu, Luo, Wang & Tang, 2015): aligned faces with 40 attributes and identities.
 
-Two forms of it are read: the official layout, in `$ZOO_DATA/celeba`, which is `img_align_celeba`
-with pictures of 178 x 218 pixels beside `list_attr_celeba.txt`, `list_eval_partition.txt` and
-`identity_CelebA.txt` (each plain or `.gz`, and all of them in whole or in part), and npz shards of
-pictures of 64 x 64, in `$ZOO_DATA/celeba64`. The pictures are decoded once, into
-`$ZOO_DATA/prepared`, and mapped into memory from then on.
+There are two sources. The official layout, in `$ZOO_DATA/celeba`, has `img_align_celeba` with
+pictures of 178 x 218 pixels beside `list_attr_celeba.txt`, `list_eval_partition.txt` and
+`identity_CelebA.txt` (each plain or `.gz`; all of them may be incomplete). Npz shards with
+pictures of 64 x 64 are in `$ZOO_DATA/celeba64`. The pictures are decoded once, into
+`$ZOO_DATA/prepared`, and then mapped into memory.
 """
 
 import warnings
@@ -28,19 +28,19 @@ SourceName = Literal["auto", "folder", "shards"]
 
 
 class CelebA(FaceDataModule):
-    """202,599 faces of 10,177 people, split by the official partition, or what is there of them.
+    """202,599 faces of 10,177 people, or a part of them, split by the official partition.
 
-    A picture's central square is kept and resized with a Lanczos filter. What is prepared is a
-    folder in `$ZOO_DATA/prepared`, named by all settings and by the names, lengths and times of
-    change of the source's files, so that other settings or files are prepared anew; it can be
-    deleted at any time. Pictures that cannot be read, rows without a picture and pictures without a
-    row are counted in a warning, and left out or, without attributes, unlabelled; contradictions
-    are refused.
+    Pictures are cropped to their central square and resized with a Lanczos filter. Prepared
+    pictures are in a folder in `$ZOO_DATA/prepared`, whose name depends on all settings and on the
+    names, lengths and modification times of the source's files, so that other settings or files
+    are prepared anew. The folder can be deleted at any time. A warning counts unreadable pictures,
+    rows without a picture and pictures without a row. They are left out, except that training
+    pictures without attributes are unlabelled. Contradictions are refused.
 
-    The loaders map prepared pictures of up to 512 MiB into memory, and read more than that by the
-    batch, so that in neither case more of them counts as the process's memory. The limit is not for
-    an accelerator, where the pictures are copied as a whole if they fit, nor for other code that
-    indexes `splits`: these are always mapped, and what is touched counts.
+    The loaders map prepared pictures of up to 512 MiB into memory, and read larger sets by the
+    batch, so that pictures take at most 512 MiB of the process's memory. There are two exceptions:
+    an accelerator holds a copy of all pictures if they fit, and `splits` always maps the pictures,
+    so that other code which indexes `splits` takes memory for all pictures that it reads.
 
     Args:
         size: Height and width to resize to, in pixels, at most `crop`.
@@ -52,8 +52,8 @@ class CelebA(FaceDataModule):
         unlabelled: Whether training pictures without attributes are mixed in; batches then have
             `labelled`, and attributes are 0 where it is False.
         source: "folder" for the official layout, "shards" for the npz shards, which have size 64
-            and crop 148 alone; "auto" takes the folder if `celeba/img_align_celeba` is there, the
-            shards if it is not and they are, and downloads the official files otherwise.
+            and crop 148 alone; "auto" takes the folder if `celeba/img_align_celeba` is there, else
+            the shards if there are any, and else downloads the official files.
     """
 
     about = (
@@ -93,7 +93,7 @@ class CelebA(FaceDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> dict[str, Inventory]:
-        """Return what is there of each form of CelebA, and of the one that "auto" takes."""
+        """Return the inventory of each source of CelebA, and of the one that "auto" takes."""
         found = {}
         for name in get_args(SourceName):
             source = chosen(name, root, SIZE, CROP)
@@ -103,7 +103,7 @@ class CelebA(FaceDataModule):
         return found
 
     def prepare_data(self) -> None:
-        """Download what is missing and decode the pictures, unless that has been done."""
+        """Download missing files and decode the pictures, unless both have been done."""
         source = self._chosen()
         if source.missing():
             source.download()
@@ -130,7 +130,7 @@ class CelebA(FaceDataModule):
         return splits
 
     def tensors(self, split: Split) -> dict[str, Rows]:
-        """Return what the loader of a split slices."""
+        """Return the rows that the loader of a split slices."""
         assert self._store is not None  # no loader before setup()
         return {**self.splits[split], "image": self._store.image_rows(*self._parts(split))}
 
@@ -151,7 +151,7 @@ class CelebA(FaceDataModule):
 
 
 def chosen(name: SourceName, root: str | None, size: int, crop: int) -> Source:
-    """Return the form of CelebA that is asked for, or the one that there is."""
+    """Return the source of CelebA of this name; "auto" takes the one that is there."""
     base = data_dir() if root is None else Path(root).expanduser()
     folder, shards = base / "celeba", base / "celeba64"
     if name == "auto":
@@ -163,7 +163,7 @@ def chosen(name: SourceName, root: str | None, size: int, crop: int) -> Source:
 
 
 def stored(source: Source) -> Path:
-    """Return the place of the prepared pictures.
+    """Return the folder of the prepared pictures.
 
     Raises:
         DataError: if the source's files cannot be listed.

@@ -1,8 +1,8 @@
-"""Drawn faces that need no files: CelebA's twin for tests and for trying a recipe out.
+"""Drawn faces that need no files: a stand-in for CelebA in tests and in trials of a recipe.
 
 A face is ellipses laid over each other: hair, head, eyes, and a mouth along the parabola
-y = y_0 + c x^2, whose corners are up where c is negative. Every attribute can be seen in the
-picture, and is independent of all others except that hair has one of three colours or is not there.
+y = y_0 + c x^2, whose corners are up where c is negative. Every attribute is visible in the
+picture. Attributes are independent, except that a face has hair of one of three colours or none.
 """
 
 import math
@@ -29,12 +29,12 @@ class FakeFaces(FaceDataModule):
     """Drawn faces with eight of CelebA's attributes, in CelebA's batches.
 
     The attributes are Bald, Black_Hair, Blond_Hair, Brown_Hair, Eyeglasses, Mouth_Slightly_Open,
-    Pale_Skin and Smiling. People, told apart by the proportions of their heads, are in one split
-    each, with four pictures on average.
+    Pale_Skin and Smiling. People differ in the proportions of their heads. Each person is in one
+    split, with four pictures on average.
 
     Args:
         size: Height and width of the pictures in pixels, at least 16.
-        n: Number of training pictures; there are a quarter as many for validation and testing each.
+        n: Number of training pictures; validation and test have a quarter as many each.
         batch_size: Pictures per batch and process.
         seed: Seed of the pictures and their order.
         attributes: Names of the attributes to deliver, in this order; all eight when None.
@@ -58,7 +58,7 @@ class FakeFaces(FaceDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""CelebA as it is published: a folder of pictures and three text files."""
+"""The published form of CelebA: a folder of pictures and three text files."""
 
 import gzip
 import os
@@ -36,13 +36,13 @@ PICTURE = re.compile(r"[0-9]{6}\.jpg")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a text file looks: in each row a picture's name and so many values of one kind.
+    """Layout of a text file: a row has a picture's name and a number of values of one kind.
 
     Args:
         file: The file's name.
-        kind: What a value is, for messages.
-        value: What a value looks like.
-        header: Names of the columns, which stand above the rows, below a number of rows.
+        kind: Description of a value, for messages.
+        value: Pattern of a value.
+        header: Names of the columns, in a line above the rows and below the number of rows.
     """
 
     file: str
@@ -64,9 +64,9 @@ class Table:
     Args:
         name: The file's name.
         width: Number of values in a row.
-        rows: Which row of `values` belongs to a picture.
+        rows: Position of each picture's row.
         flat: All values, row by row.
-        notes: What was passed over.
+        notes: Notes on skipped rows.
     """
 
     name: str
@@ -87,21 +87,21 @@ class Table:
 class FolderSource(Source):
     """`img_align_celeba/*.jpg` and three text files, each plain or, where it is not, `.gz`.
 
-    The text files may have rows without a picture, and pictures may lack rows; how many rows the
-    attribute file says that it has counts for nothing. Without the identity file, or a row in it,
-    an identity is -1.
+    The text files may have rows without a picture, and pictures may lack rows; the number of rows
+    stated in the attribute file has no effect. Without the identity file, or a row in it, an
+    identity is -1.
     """
 
     @property
     def remedy(self) -> str:
-        """Which files to put where."""
+        """How to get the files, and where to put them."""
         return (
             f"put them there as {HOME} offers them (the pictures unpacked), or point the "
             "environment variable ZOO_DATA to a folder that has celeba with them"
         )
 
     def download(self) -> None:
-        """Let torchvision fetch what is missing, and move each into place when it is complete."""
+        """Download missing files with torchvision, and move each into place when it is complete."""
         missing = self.missing()
         wanted = [layout.file for layout in LAYOUTS if self._text(layout) is None]
         wanted += [PICTURES] if PICTURES in missing else []
@@ -114,7 +114,7 @@ class FolderSource(Source):
                 for name in wanted:
                     fetch(name, temporary)
                     os.replace(Path(temporary, name), self.folder / name)
-        except Exception as error:  # gdown and what it uses have errors of their own
+        except Exception as error:  # gdown and its dependencies have their own errors
             why = reason(error).strip().splitlines()[-1]
             raise DataError(
                 f"{self.folder} lacks {', '.join(missing)}, and they could not be downloaded "
@@ -128,7 +128,7 @@ class FolderSource(Source):
         return (*pictures, *(path.name for path in texts if path))
 
     def missing(self) -> tuple[str, ...]:
-        """Return which of the pictures, the attribute and the partition file are not there."""
+        """Return the missing ones of the pictures, the attribute and the partition file."""
         needed = (PICTURES, ATTRIBUTE_ROWS.file, PARTITION_ROWS.file)
         found = {name.removesuffix(".gz") for name in self.found()}
         return tuple(name for name in needed if name not in found)
@@ -140,7 +140,7 @@ class FolderSource(Source):
         return [*(entry for entry in texts if entry.name != PICTURES), *self._pictures()]
 
     def plan(self) -> Plan:
-        """Read the text files, and say how to crop and resize the pictures that they name."""
+        """Read the text files, and plan to crop and resize the pictures that they name."""
         attributes, partition, identity = (
             read_table(self._text(layout), layout) for layout in LAYOUTS
         )
@@ -218,11 +218,11 @@ def read_table(path: Path | None, layout: Layout) -> Table:
 
     Args:
         path: The file, plain or `.gz`; None gives a table without rows.
-        layout: What it should look like.
+        layout: Its expected layout.
 
     Raises:
-        DataError: if a row is not as it should be, other than an unfinished one at the very end,
-            or contradicts another.
+        DataError: if a row is malformed, unless it is an unfinished last row, or contradicts
+            another.
     """
     table = Table(path.name if path else layout.file, max(1, len(layout.header)))
     if path is None:
@@ -257,7 +257,7 @@ def read_table(path: Path | None, layout: Layout) -> Table:
 
 
 def wrong(name: str, words: list[str], layout: Layout) -> str | None:
-    """Return what is wrong with a row, or None."""
+    """Return the error in a row, or None."""
     if not PICTURE.fullmatch(name):
         return f"{name[:20]!r} should be a picture's name such as 000001.jpg"
     width = max(1, len(layout.header))
@@ -270,7 +270,7 @@ def wrong(name: str, words: list[str], layout: Layout) -> str | None:
 
 
 def read_header(path: Path, lines: list[str], names: tuple[str, ...]) -> tuple[int, int | None]:
-    """Return how many lines come before the rows, and how many rows they say that there are."""
+    """Return the number of lines before the rows, and the number of rows that they state."""
     if not names:
         return 0, None
     stated = lines[0].strip()

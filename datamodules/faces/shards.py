@@ -37,19 +37,19 @@ COLUMNS = ("attributes", "identity", "image_id")
 
 
 class ShardSource(Source):
-    """`*.npz`, each with JPEG files end to end in `jpeg`, of which `offsets` has the N + 1 ends.
+    """`*.npz`, each with N JPEG files end to end in `jpeg`, and N + 1 boundaries in `offsets`.
 
     `image_id`, `partition` (0 to train, 1 to validate, 2 to test), `identity` and `attributes`
     (1, -1, or all 0 where they are not known) have a row for each, `attribute_names` is CelebA's
-    40. A shard that is damaged, or has a picture of another one, is refused.
+    40. A damaged shard, or one that repeats a picture of another, is refused.
 
     Args:
         folder: Where the shards are.
-        size: Must be 64, as the pictures are.
-        crop: Must be 148, as it was for these.
+        size: Must be 64, the size of the pictures.
+        crop: Must be 148, the crop of the pictures.
 
     Raises:
-        ValueError: if size or crop is another.
+        ValueError: if size or crop has another value.
     """
 
     def __init__(self, folder: Path, size: int, crop: int) -> None:
@@ -62,11 +62,11 @@ class ShardSource(Source):
 
     @property
     def remedy(self) -> str:
-        """Where to put shards."""
+        """How to get shards, and where to put them."""
         return f"put CelebA's npz shards into {self.folder}, or use the official folder"
 
     def download(self) -> None:
-        """Say that there is no place to download shards from."""
+        """Raise a DataError, because shards cannot be downloaded."""
         raise DataError(f"{self.folder} holds no npz shards: {self.remedy} (source='folder').")
 
     def found(self) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class ShardSource(Source):
         return [entry for entry in os.scandir(self.folder) if entry.name in found]
 
     def plan(self) -> Plan:
-        """Read what belongs to the pictures, and say how to decode these."""
+        """Read the labels of the pictures, and plan to decode the pictures."""
         paths = [self.folder / name for name in self.found()]
         ids: dict[int, str] = {}
         n, left_out, where = 0, [], []
@@ -120,7 +120,7 @@ class ShardSource(Source):
 
 
 def part_of(shard: Arrays) -> NDArray[np.int64]:
-    """Return which of `PARTS` each picture is in, -1 for none: (N,)."""
+    """Return the index in `PARTS` of each picture's part, -1 for none: (N,)."""
     place = np.array([PARTS.index(part) for part in PARTITION])[shard["partition"]]
     unlabelled = (shard["attributes"] == 0).any(1)
     elsewhere = np.where(shard["partition"] == 0, PARTS.index("unlabelled"), -1)
@@ -142,10 +142,10 @@ def shard_chunks(path: Path, part: str, rows: NDArray[np.int64]) -> Iterator[Chu
 
 
 def read_shard(path: Path) -> Arrays:
-    """Read a shard and check that its arrays are what they should be.
+    """Read a shard and check its arrays.
 
     Raises:
-        DataError: if they are not, or the file is damaged.
+        DataError: if an array is malformed, or the file is damaged.
     """
     try:
         shard = read_npz(path)
@@ -158,7 +158,7 @@ def read_shard(path: Path) -> Arrays:
 
 
 def unfit(shard: Arrays) -> str | None:
-    """Return what is wrong with the arrays of a shard, or None."""
+    """Return the error in the arrays of a shard, or None."""
     if missing := [key for key in ARRAYS if key not in shard]:
         return f"it lacks {', '.join(missing)}"
     for key, (rank, kinds) in ARRAYS.items():

@@ -1,9 +1,8 @@
-"""What the two forms in which CelebA lies on disk have in common.
+"""Base class of the two sources of CelebA on disk.
 
-Either form is turned into a plan of a prepared store (see `prepared.py`) with four parts: "train",
-the training pictures with attributes, "unlabelled", those without, "val" and "test". What does not
-fit together is counted in the plan's notes where the rest is sound, and refused where it may be
-wrong.
+A source makes a plan of a prepared store (see `prepared.py`) with four parts: "train", the training
+pictures with attributes, "unlabelled", those without, "val" and "test". The plan's notes count
+incomplete data if the rest is sound; data that may be wrong is refused.
 """
 
 import os
@@ -38,12 +37,12 @@ AT_ONCE = 256
 
 
 class Source(ABC):
-    """CelebA in one of its forms.
+    """A source of CelebA.
 
     Args:
-        folder: Where its files are.
+        folder: Folder of its files.
         size: Height and width to resize to.
-        crop: Side of the central square that is kept of the aligned picture.
+        crop: Side of the central square of the aligned picture.
     """
 
     def __init__(self, folder: Path, size: int, crop: int) -> None:
@@ -54,14 +53,14 @@ class Source(ABC):
     @property
     @abstractmethod
     def remedy(self) -> str:
-        """How to get what is missing."""
+        """How to get missing files."""
 
     @abstractmethod
     def download(self) -> None:
-        """Fetch what is missing.
+        """Download missing files.
 
         Raises:
-            DataError: if that cannot be had.
+            DataError: if a file cannot be downloaded.
         """
 
     @abstractmethod
@@ -70,7 +69,7 @@ class Source(ABC):
 
     @abstractmethod
     def missing(self) -> tuple[str, ...]:
-        """Return the names of those that are needed and not there."""
+        """Return the names of required files and folders that are missing."""
 
     @abstractmethod
     def files(self) -> list[os.DirEntry[str]]:
@@ -78,7 +77,7 @@ class Source(ABC):
 
     @abstractmethod
     def plan(self) -> Plan:
-        """Read all that belongs to the pictures, and say how to prepare these.
+        """Read the labels of the pictures, and plan to prepare the pictures.
 
         Raises:
             DataError: if a file is damaged or contradicts another.
@@ -115,7 +114,7 @@ def read_face(
 
 
 def slices(n: int) -> Iterator[slice]:
-    """Cut range(n) into slices of as many pictures as are decoded at once."""
+    """Cut range(n) into slices of `AT_ONCE` pictures, which are decoded together."""
     return (slice(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE))
 
 

@@ -1,1 +1,1 @@
-"""Files: where they lie, how they are read, fetched and kept."""
+"""Files on disk: their places, reading, downloading and storing."""

@@ -29,10 +29,10 @@ def write_npz(file: BinaryIO, arrays: Arrays) -> None:
 
 
 def read_npz(path: Path) -> Arrays:
-    """Read all arrays of an npz file, checking their checksums first, and never unpickling.
+    """Read all arrays of an npz file after checking their checksums, and never unpickle.
 
     Raises:
-        ValueError: if the file is not there or damaged; says why.
+        ValueError: if the file is missing or damaged; the message has the reason.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -49,7 +49,7 @@ def read_npz(path: Path) -> Arrays:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without the path that those of the system end with."""
+    """Return the message of an error, without the path that system errors add."""
     said = error.strerror if isinstance(error, OSError) else None
     return said or str(error) or type(error).__name__
 
@@ -64,13 +64,13 @@ def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 class FileRows:
-    """Rows of bytes in a file, which are read when they are asked for.
+    """Rows of bytes in a file, which are read on demand.
 
-    Stands in for a tensor, uint8 (N, *shape), in `Batches`.
+    They replace a tensor, uint8 (N, *shape), in `Batches`.
 
     Args:
         path: The file.
-        rows: Which rows of the file these are.
+        rows: Range of these rows in the file.
         shape: Shape of a row.
     """
 
@@ -96,7 +96,7 @@ class FileRows:
         """Return a new tensor of the chosen rows, uint8 (B, *shape).
 
         Raises:
-            DataError: if the file ends before them, as it may have been cut since.
+            DataError: if the file ends before these rows, because it was cut.
         """
         assert dim == 0
         rows = np.empty((len(index), prod(self.shape)), np.uint8)
@@ -107,7 +107,7 @@ class FileRows:
         return torch.from_numpy(rows).view(len(index), *self.shape)
 
     def to(self, device: torch.device | str) -> "FileRows | Tensor":
-        """Return the rows themselves for the CPU, and for another device a tensor of them all."""
+        """Return this object for the CPU, and a tensor of all rows for another device."""
         if torch.device(device).type == "cpu":
             return self
         whole = torch.empty((len(self), *self.shape), dtype=torch.uint8, device=device)

@@ -1,4 +1,4 @@
-"""What downloads of all data sets share."""
+"""Time-outs for downloads of all data sets."""
 
 import socket
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ TIMEOUT_S = 30.0
 
 @contextmanager
 def socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound the waits of sockets that set no time-out, as torchvision's do not."""
+    """Set a time-out for sockets without one of their own, such as torchvision's."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

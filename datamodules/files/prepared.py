@@ -1,15 +1,14 @@
-"""Pictures that are decoded once, and mapped into memory or read by the batch from then on.
+"""Pictures that are decoded once, and then mapped into memory or read by the batch.
 
-A store is a folder of two files. `image.u8` is the pixels of all pictures, one after the other and
-nothing else, in parts (such as the training pictures) that follow each other. `labels.npz` is what
-belongs to them, an array with a row for each picture, and `about`, a JSON text: the shape of a
-picture, where each part begins and ends, and what was passed over when the store was made. The
-format keeps a checksum of every array in `labels.npz`; of `image.u8` the length is checked alone.
+A store is a folder of two files. `image.u8` has only the pixels of all pictures, one after another,
+in consecutive parts (such as the training pictures). `labels.npz` has the labels, arrays with a row
+for each picture, and `about`, a JSON text with the shape of a picture, the size of each part, and
+notes on the pictures that were skipped. The format keeps a checksum of every array in `labels.npz`;
+of `image.u8` only the length is checked.
 
 A store is made in a hidden folder beside its place and renamed when it is complete and on the disk,
-so a store that is there is whole. One process makes it, the others wait for its lock on an empty
-hidden file; one that is killed loses the lock, and the next clears away what it left and begins
-again.
+so an existing store is whole. One process makes it, and the others wait for its lock on an empty
+hidden file. A killed process loses the lock; the next one deletes its files and starts again.
 """
 
 import hashlib
@@ -49,8 +48,8 @@ class Chunk:
 
     Args:
         part: The part they belong to.
-        names: What to call each in a message.
-        pictures: Their files, or the contents of these.
+        names: Name of each picture in messages.
+        pictures: Their files, or the contents of the files.
         labels: Arrays with a row for each.
     """
 
@@ -62,16 +61,16 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store is made of.
+    """Plan of a store.
 
     Args:
-        source: Where the pictures come from, to call it by in messages.
+        source: Folder or file of the pictures, for messages.
         shape: Shape (C, H, W) of a picture in the store.
         parts: Names of all parts in their order.
         n: Number of pictures in all chunks.
         chunks: The pictures; only one chunk at a time is held in memory.
         decode: Reads one picture as uint8 of this shape, or raises an exception that says why not.
-        notes: What has been passed over so far, a clause for each kind.
+        notes: Clauses about skipped data, one for each kind.
     """
 
     source: Path
@@ -84,9 +83,9 @@ class Plan:
 
 
 def fingerprint(files: Iterable[os.DirEntry[str]]) -> str:
-    """Return 12 hex digits for the names, lengths and times of change of some files.
+    """Return 12 hex digits for the names, lengths and modification times of some files.
 
-    A file that changes in place, without a change of its length or its time, goes unnoticed.
+    A change that keeps a file's length and time goes unnoticed.
     """
     digest = hashlib.sha256(f"format {FORMAT}".encode())
     for file in sorted(files, key=lambda file: file.path):
@@ -100,7 +99,7 @@ def prepare(folder: Path, plan: Callable[[], Plan]) -> None:
 
     Args:
         folder: The store; its name should say all that it depends on.
-        plan: Called only where the store has to be made.
+        plan: Returns the plan; called only if the store has to be made.
 
     Raises:
         DataError: if the store cannot be written, or none of the pictures can be read.
@@ -125,7 +124,7 @@ def prepare(folder: Path, plan: Callable[[], Plan]) -> None:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Say in a sentence that a folder cannot be written."""
+    """Raise a DataError if the system cannot write a folder."""
     try:
         yield
     except DataError:
@@ -139,7 +138,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file; the system ends it with the process, however that ends."""
+    """Hold the lock of a file; the system releases it when the process ends in any way."""
     import fcntl
 
     from rich.console import Console
@@ -169,7 +168,7 @@ def write(folder: Path, plan: Plan) -> None:
                 for name, why in zip(chunk.names, pictures, strict=True)
                 if isinstance(why, str)
             }
-            if good:  # in one piece, as the system maps what is written at once faster later on
+            if good:  # in one piece, because the system later maps it faster
                 file.write(np.stack([pictures[i] for i in good]).data)
             labels.append({key: values[good] for key, values in chunk.labels.items()})
             assert not any(counts[part] for part in plan.parts[plan.parts.index(chunk.part) + 1 :])
@@ -198,7 +197,7 @@ def write(folder: Path, plan: Plan) -> None:
 
 
 def decoded(plan: Plan) -> Iterator[tuple[Chunk, list[NDArray[np.uint8] | str]]]:
-    """Yield each chunk with its pictures, or with why a picture cannot be read."""
+    """Yield each chunk with its pictures, or with the reason for an unreadable picture."""
     from rich.progress import Progress
 
     def read(picture: Path | BinaryIO) -> NDArray[np.uint8] | str:
@@ -208,7 +207,7 @@ def decoded(plan: Plan) -> Iterator[tuple[Chunk, list[NDArray[np.uint8] | str]]]
             raise
         except Exception as error:
             # Pillow raises almost anything on a damaged file, and one file must not end the run;
-            # but what the system has trouble with today may be sound
+            # but a picture with a system error may be sound
             if isinstance(error, OSError) and error.errno is not None:
                 raise DataError(f"{picture} could not be read ({reason(error)}).") from error
             return reason(error)
@@ -238,7 +237,7 @@ def named(bad: Mapping[str, str] | Iterable[str], most: int = 5) -> str:
 
 
 def sync(folder: Path) -> None:
-    """Have the names in a folder written to the disk."""
+    """Write the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -253,7 +252,7 @@ class Prepared:
         folder: The store.
 
     Raises:
-        DataError: if it is not there or damaged.
+        DataError: if the store is missing or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -282,20 +281,20 @@ class Prepared:
         self.labels = {key: torch.from_numpy(rows) for key, rows in labels.items()}
 
     def rows(self, *parts: str) -> dict[str, Tensor]:
-        """Return the pictures and labels of parts that follow each other.
+        """Return the pictures and labels of consecutive parts.
 
-        `image` is uint8 (N, C, H, W), and the file itself: writing to it ends the process.
+        `image` is uint8 (N, C, H, W), mapped from the file: writing to it ends the process.
         """
         start, stop = self._ends(parts)
         tensors = {"image": self.image, **self.labels}
         return {key: tensor[start:stop] for key, tensor in tensors.items()}
 
     def image_rows(self, *parts: str) -> Rows:
-        """Return the pictures of parts for a loader, so that it needs little memory.
+        """Return the pictures of consecutive parts for a loader that takes little memory.
 
-        They are mapped, and count as the process's memory once they are read, where the whole file
-        has at most `MAPPED` bytes. Of a larger file no more counts than a batch. (The system keeps
-        of either what it has room for, and gives that up when memory is needed.)
+        A file of at most `MAPPED` bytes is mapped, and its pictures take memory of the process once
+        they are read. A larger file takes memory for one batch only. (The system caches both files
+        in free memory, and gives it back when memory is needed.)
         """
         start, stop = self._ends(parts)
         if self.image.nbytes <= MAPPED:

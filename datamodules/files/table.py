@@ -26,7 +26,7 @@ def read_table(path: Path, columns: list[str] | None, id_column: str | None) -> 
     Args:
         path: The file, `.csv`, `.tsv` or `.txt`, or one of these with `.gz`.
         columns: Names of the columns to read, or None for all but `id_column`.
-        id_column: Name of the column that tells sequences apart, or None where blank lines do.
+        id_column: Name of the column that names the sequence, or None if blank lines separate them.
 
     Raises:
         DataError: if the file cannot be read, its first line lacks a name, a line has another
@@ -70,7 +70,7 @@ def split_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Return the cells of each line of a table, and the line's number; a blank line has no cells.
 
     Raises:
-        DataError: if the name does not say how columns are separated, or a quotation is broken.
+        DataError: if the file's extension is unknown, or a quotation is broken.
     """
     kind = Path(path.name.removesuffix(".gz")).suffix
     if kind not in DELIMITERS:
@@ -94,7 +94,7 @@ def find_column(path: Path, line: int, names: list[str], name: str) -> int:
     """Return the position of a column by its name.
 
     Raises:
-        DataError: if it is not there, or more than once.
+        DataError: if there is no column of this name, or more than one.
     """
     if names.count(name) != 1:
         known = ", ".join(brief(known) for known in names[:20])

@@ -1,4 +1,4 @@
-"""Text files read whole, plain or packed by gzip, with a sentence for each way to be damaged."""
+"""Text files, plain or gzipped, read as a whole, with an error for each kind of damage."""
 
 import gzip
 import zlib
@@ -8,7 +8,7 @@ from zoo.datamodules.files.places import DataError
 
 
 def read_text(path: Path) -> str:
-    """Return what a UTF-8 file holds, unpacked if its name ends in .gz, without byte-order mark.
+    """Return the text of a UTF-8 file, unpacked if its name ends in .gz, without byte-order mark.
 
     Raises:
         DataError: if the file is not there, cannot be unpacked, or is no UTF-8.
@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
 def read_lines(path: Path) -> list[str]:
     r"""Return the lines of a UTF-8 file without their ends, unpacked if its name ends in .gz.
 
-    Lines end in \n or \r\n, and only there: Unicode knows more separators, and a word may hold one.
+    Lines end only in \n or \r\n, because a word may contain another separator of Unicode.
 
     Raises:
         DataError: if the file is not there, cannot be unpacked, or is no UTF-8.
@@ -49,15 +49,15 @@ def bad_line(path: Path, line: int, why: str) -> DataError:
 
 
 def brief(text: str, most: int = 40) -> str:
-    """Return a text in quotes, cut if it is long, to name it in a sentence."""
+    """Return a text in quotes for a message, cut if it is long."""
     return repr(text if len(text) <= most else text[: most - 1] + "…")
 
 
 def plain_or_packed(folder: Path, pattern: str) -> list[Path]:
     """Return the files of a folder that match a pattern, with or without .gz, by name.
 
-    Of a file that is there both plain and packed, only the plain one is returned; hidden files are
-    passed over.
+    If a file is there both plain and packed, only the plain one is returned. Hidden files are
+    skipped.
     """
     plain = {path.name: path for path in folder.glob(pattern)}
     packed = {path.name.removesuffix(".gz"): path for path in folder.glob(f"{pattern}.gz")}

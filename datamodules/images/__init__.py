@@ -1,1 +1,1 @@
-"""Pictures, with labels where they have some."""
+"""Pictures, some with labels."""

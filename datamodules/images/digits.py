@@ -23,8 +23,8 @@ class Digits(ImageDataModule):
 
     Args:
         batch_size: Images per batch and process.
-        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
-            epoch, once, or left grey.
+        binarization: "dynamic" draws pixels as 0 or 1 in each epoch, "static" draws them once, and
+            "none" keeps them grey.
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
         size: Height and width of the images in pixels, at least 8.
     """
@@ -48,7 +48,7 @@ class Digits(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:

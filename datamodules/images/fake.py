@@ -1,4 +1,4 @@
-r"""Drawn shapes that need no files: for tests and for trying a recipe out.
+r"""Drawn shapes that need no files, for tests and trials of a recipe.
 
 A shape of class $k$ is a star with $k$ rounded arms: in polar coordinates around a random centre it
 is the region $\rho < R (1 + a_k \cos(k \theta + \phi))$, with a random size $R$ and rotation
@@ -19,13 +19,13 @@ class FakeImages(ImageDataModule):
     """White or coloured stars on black, labelled by their number of arms.
 
     Args:
-        x_shape: Shape (C, H, W) of an image; with C > 1 every image has a colour of its own.
-        n: Number of training images; there are a quarter as many for validation and testing each.
+        x_shape: Shape (C, H, W) of an image; with C > 1 every image has a random colour.
+        n: Number of training images; validation and test have a quarter as many each.
         batch_size: Images per batch and process.
         seed: Seed of the images, their order, and pixels that are drawn once.
-        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
-            epoch, once, or left grey.
-        classes: Number of classes, 0 to classes - 1 arms.
+        binarization: "dynamic" draws pixels as 0 or 1 in each epoch, "static" draws them once, and
+            "none" keeps them grey.
+        classes: Number of classes, with 0 to classes - 1 arms.
     """
 
     about = "Drawn shapes, made by the program."
@@ -56,7 +56,7 @@ class FakeImages(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:

@@ -1,11 +1,10 @@
 """A user's own pictures, from any folder."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from zoo.datamodules.base import (
     split_indices,
     take,
 )
-from zoo.datamodules.files.places import DataError, Inventory
+from zoo.datamodules.files.places import DataError, Inventory, files_below
 
 # Formats that Pillow only identifies, or hands to another program.
 NOT_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -32,11 +31,16 @@ PROGRESS_FROM = 200
 class ImageFolder(ImageDataModule):
     """All pictures in a folder and its sub-folders, cropped to squares and held in memory.
 
-    A picture is turned as its EXIF orientation says, laid on white where it is transparent, cropped
-    to its central square and resized; of an animation the first frame counts. Its label is the
-    number of the sub-folder of `root` that it is in, in alphabetical order of those that hold
-    pictures (pictures in `root` itself count as a sub-folder "."); `class_names` has their names.
-    Hidden files and folders are passed over, and files that cannot be read are named in a warning.
+    A picture is turned by its EXIF orientation, laid on white where it is transparent, cropped to
+    its central square and resized; an animation gives its first frame. The label of a picture is
+    the number of its sub-folder of `root`, in alphabetical order of the sub-folders that hold
+    pictures (pictures in `root` itself are in a sub-folder "."); `class_names` has their names.
+    Links to folders are followed, except links to a folder that contains them. Hidden files and
+    folders are skipped, and a warning names files that cannot be read.
+
+    White is 65,535 in a picture of 16 bits. Formats of 32 bits or floating-point numbers do not
+    define white; there it is the least of 1 (floating-point numbers only), 255 and 65,535 that no
+    pixel exceeds.
 
     Args:
         root: The folder.
@@ -44,12 +48,12 @@ class ImageFolder(ImageDataModule):
         channels: 3 for colour, 1 for grey.
         batch_size: Images per batch and process.
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
-        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
-            epoch, once, or left as they are.
-        val_fraction: Share of the pictures to validate with, at least one picture.
-        test_fraction: Share of the pictures to test with, at least one picture.
-        attributes: Names of sub-folders of `root`. With any, batches have `attributes`, too, int64
-            (B, A) of 1 where a picture is in that sub-folder and 0 where it is not.
+        binarization: "dynamic" draws pixels as 0 or 1 in each epoch, "static" draws them once, and
+            "none" keeps them unchanged.
+        val_fraction: Share of the pictures for validation, at least one picture.
+        test_fraction: Share of the pictures for the test, at least one picture.
+        attributes: Names of sub-folders of `root`. If given, batches also have `attributes`, int64
+            (B, A): 1 where a picture is in that sub-folder, and 0 elsewhere.
     """
 
     about = "A folder of the author's own pictures."
@@ -85,7 +89,7 @@ class ImageFolder(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return whether the folder is there; without `root` it is the user's to name."""
+        """Return whether the folder is there; without `root`, the user has to name it."""
         remedy = "give root, the folder that holds your pictures"
         if root is None:
             return Inventory(None, missing=("a folder of yours",), remedy=remedy)
@@ -103,7 +107,8 @@ class ImageFolder(ImageDataModule):
 
         Raises:
             DataError: if there are too few pictures.
-            ValueError: if one of `attributes` is no sub-folder with pictures; names the nearest.
+            ValueError: if one of `attributes` is no sub-folder with pictures; the message has the
+                nearest one.
         """
         root = Path(self.root).expanduser()
         files = picture_files(root)
@@ -134,11 +139,11 @@ class ImageFolder(ImageDataModule):
 
 
 def first_pictures(root: Path, n: int, size: int, channels: int) -> Tensor:
-    """Return the first n pictures of a folder that can be read, or all if there are fewer.
+    """Return the first n readable pictures of a folder, or all if there are fewer.
 
     Args:
         root: The folder.
-        n: How many.
+        n: Number of pictures.
         size: Height and width to resize to, in pixels.
         channels: 3 for colour, 1 for grey.
 
@@ -146,7 +151,7 @@ def first_pictures(root: Path, n: int, size: int, channels: int) -> Tensor:
         float32 (at most n, C, size, size) in [0, 1].
 
     Raises:
-        DataError: if there is no picture that can be read.
+        DataError: if no picture can be read.
     """
     files = picture_files(root)
     pixels: list[NDArray[np.uint8]] = []
@@ -173,20 +178,17 @@ def picture_files(root: Path) -> list[Path]:
         raise DataError(f"{root} is not a folder: give the folder that holds your pictures.")
     known = Image.registered_extensions()
     extensions = {e for e, kind in known.items() if kind in Image.OPEN and kind not in NOT_PICTURES}
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        paths = [Path(folder, name) for name in names if not name.startswith(".")]
-        found += [p for p in paths if p.suffix.lower() in extensions and p.is_file()]
+    # a broken link counts, and the warning names it among the unreadable files
+    found = [path for path in files_below(root) if path.suffix.lower() in extensions]
     if not found:
         raise DataError(f"{root} holds no pictures: put png, jpg or other picture files there.")
-    return sorted((path.relative_to(root) for path in found), key=Path.as_posix)
+    return found
 
 
 def each_picture(
     root: Path, files: list[Path], size: int, channels: int, bad: dict[Path, str]
 ) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield each picture, (size, size, channels), or None if it cannot be read; `bad` says why."""
+    """Yield each picture, (size, size, channels), or None if unreadable, with a reason in `bad`."""
     from rich.progress import track
 
     def read(file: Path) -> NDArray[np.uint8] | None:
@@ -212,20 +214,42 @@ def each_picture(
 def read_picture(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     """Read one picture as uint8 (size, size, channels)."""
     with Image.open(path) as image:
-        # lets the JPEG decoder shrink by a power of two, to no less than twice what is needed
+        # lets the JPEG decoder shrink by a power of two, to at least twice the size
         image.draft(None, (2 * size, 2 * size))
-        upright = flat(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB")
+        sixteen = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode[0] in "IF":
+            upright = Image.fromarray(eight_bits(np.asarray(upright), sixteen))
+        upright = flat(upright, "L" if channels == 1 else "RGB")
         square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
 
 
+def eight_bits(pixels: NDArray[Any], sixteen: bool) -> NDArray[np.uint8]:
+    """Convert pixels of more than 8 bits to 8 bits.
+
+    Args:
+        pixels: Whole or floating-point numbers, (H, W).
+        sixteen: Whether white is 65,535, as in all formats of 16 bits; else the pixels decide.
+
+    Raises:
+        ValueError: if the pixels do not determine white.
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 65535):  # also catches NaN
+        raise ValueError(
+            f"its pixels go from {low:g} to {high:g}, so the value of white is unknown; save it "
+            "with values from 0 to 255"
+        )
+    whites = (1, 255, 65535) if pixels.dtype.kind == "f" else (255, 65535)
+    white = 65535 if sixteen else next(white for white in whites if high <= white)
+    return (pixels.astype(np.float64) * (255 / white) + 0.5).astype(np.uint8)
+
+
 def flat(image: Image.Image, mode: str) -> Image.Image:
-    """Return an opaque 8-bit image in the given mode, "L" or "RGB"."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known white")
-    if image.mode.startswith("I"):  # 16 bits, in "I" widened to 32
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    """Return an opaque image in the given mode, "L" or "RGB"."""
+    if image.mode == "LAB":  # Pillow cannot convert it to grey
+        image = image.convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -233,7 +257,7 @@ def flat(image: Image.Image, mode: str) -> Image.Image:
 
 
 def warn_of(bad: dict[Path, str], n: int, root: Path) -> None:
-    """Warn once of all files that cannot be read, naming the first five."""
+    """Warn once of all files that cannot be read, with the names of the first five."""
     names = sorted(bad, key=Path.as_posix)
     first = ", ".join(f"{name.as_posix()} ({bad[name]})" for name in names[:5])
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""

@@ -1,8 +1,8 @@
-"""MNIST (LeCun et al., 1998) and Fashion-MNIST (Xiao et al., 2017), as torchvision lays them out.
+"""MNIST (LeCun et al., 1998) and Fashion-MNIST (Xiao et al., 2017), in torchvision's layout.
 
-The eight files of a data set are in `$ZOO_DATA/<name>/raw`: four `.gz` as they are published, and
-the same four unpacked. Either kind is enough. A `.gz` must have its published md5; an unpacked file
-must be as long as its header says, and match the checksum in its `.gz` where that is there too.
+The eight files of a data set are in `$ZOO_DATA/<name>/raw`: the four published `.gz`, and the same
+four unpacked. Either kind is enough. A `.gz` must have its published md5. An unpacked file must
+have the length in its header, and match the checksum in its `.gz` if both are there.
 """
 
 import gzip
@@ -45,7 +45,7 @@ MD5 = {
         "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 }
-# What the labels of Fashion-MNIST stand for.
+# Names of the labels of Fashion-MNIST.
 CLOTHING = (
     "T-shirt/top",
     "Trouser",
@@ -65,13 +65,13 @@ class MNIST(ImageDataModule):
 
     Args:
         batch_size: Images per batch and process.
-        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
-            epoch, once, or left grey.
+        binarization: "dynamic" draws pixels as 0 or 1 in each epoch, "static" draws them once, and
+            "none" keeps them grey.
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
         root: Folder that holds `MNIST/raw`; `$ZOO_DATA` or the user's cache when None.
         val_size: Number of training images held out for validation.
-        digits: Train and validate with these digits only, by default all. The test set stays
-            whole, and its batches say under `anomaly`, bool (B,), which images are of others.
+        digits: Digits for training and validation; all when None. The test set stays whole, and
+            its batches have `anomaly`, bool (B,), true for images of other digits.
     """
 
     about = (
@@ -101,11 +101,11 @@ class MNIST(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return which archives are there, packed or unpacked."""
+        """Return the inventory of archives, packed or unpacked."""
         return inventory("MNIST", root)
 
     def prepare_data(self) -> None:
-        """Download what is missing."""
+        """Download missing files."""
         download("MNIST", self.root)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
@@ -130,8 +130,8 @@ class FashionMNIST(ImageDataModule):
 
     Args:
         batch_size: Images per batch and process.
-        binarization: "dynamic", "static" or "none": whether pixels are drawn as 0 or 1 in each
-            epoch, once, or left grey.
+        binarization: "dynamic" draws pixels as 0 or 1 in each epoch, "static" draws them once, and
+            "none" keeps them grey.
         seed: Seed of the split, the order of training images, and pixels that are drawn once.
         root: Folder that holds `FashionMNIST/raw`; `$ZOO_DATA` or the user's cache when None.
         val_size: Number of training images held out for validation.
@@ -159,7 +159,7 @@ class FashionMNIST(ImageDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return which archives are there, packed or unpacked."""
+        """Return the inventory of archives, packed or unpacked."""
         return inventory("FashionMNIST", root)
 
     def label_name(self, label: int) -> str:
@@ -167,7 +167,7 @@ class FashionMNIST(ImageDataModule):
         return CLOTHING[label]
 
     def prepare_data(self) -> None:
-        """Download what is missing."""
+        """Download missing files."""
         download("FashionMNIST", self.root)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
@@ -194,7 +194,7 @@ def raw_dir(name: str, root: str | None) -> Path:
 
 
 def inventory(name: str, root: str | None) -> Inventory:
-    """Return which archives of a data set are there, packed or unpacked."""
+    """Return the inventory of a data set's archives, packed or unpacked."""
     raw = raw_dir(name, root)
     missing = missing_files(name, raw)
     return Inventory(
@@ -206,7 +206,7 @@ def inventory(name: str, root: str | None) -> Inventory:
 
 
 def missing_files(name: str, raw: Path) -> list[str]:
-    """Return the archives that are there neither packed nor unpacked."""
+    """Return the archives that are missing both packed and unpacked."""
     return [
         archive
         for archive in MD5[name]
@@ -229,7 +229,7 @@ def read_pair(raw: Path, part: str, md5: dict[str, str]) -> dict[str, Tensor]:
 
 
 def read_idx(path: Path, md5: str) -> Tensor:
-    """Read an unpacked idx file, or the archive beside it, checking all that is there.
+    """Read an unpacked idx file, or the archive beside it, and check both if both are there.
 
     Args:
         path: The unpacked file; the archive has `.gz` added to its name.
@@ -248,7 +248,7 @@ def read_idx(path: Path, md5: str) -> Tensor:
         return parse_idx(gzip.decompress(packed), archive)
     data = path.read_bytes()
     values = parse_idx(data, path)
-    # an archive ends with the CRC-32 and the length of what is packed in it
+    # an archive ends with the CRC-32 and the length of its content
     if packed is not None and zlib.crc32(data) != int.from_bytes(packed[-8:-4], "little"):
         raise damaged(path, f"it is not what {archive.name} holds")
     return values
@@ -276,10 +276,10 @@ def damaged(path: Path, why: str) -> DataError:
 
 
 def download(name: str, root: str | None) -> None:
-    """Let torchvision fetch what is missing, and move it into place when it is complete.
+    """Download missing files with torchvision, and move them into place when complete.
 
-    The files are fetched into a folder beside their place and renamed, so that two processes, or
-    one that is killed, leave no half-written file behind.
+    The files are downloaded into a folder beside their place and renamed, so that neither two
+    processes at once nor a killed process leave a half-written file.
     """
     raw = raw_dir(name, root)
     missing = missing_files(name, raw)
@@ -295,7 +295,7 @@ def download(name: str, root: str | None) -> None:
             fetched = Path(folder) / name / "raw"
             fetched.mkdir(parents=True)
             for archive in MD5[name].keys() - missing:
-                if (raw / archive).exists():  # torchvision skips what is there and good
+                if (raw / archive).exists():  # torchvision skips existing good files
                     shutil.copyfile(raw / archive, fetched / archive)
             with socket_timeout(TIMEOUT_S):
                 fetch(name, folder)

@@ -3,7 +3,7 @@
 It is a zip of numpy arrays: `imgs` uint8 (737280, 64, 64) of zeros and ones, `latents_classes`
 int64 and `latents_values` float64 (737280, 6), whose columns are the colour (always white) and the
 five factors in the order of `Sprites`. Its `metadata` are a pickle, which is never opened. Pictures
-are unzipped a few at a time, so that all take 377 MB where unpacked they would take 3 GB.
+are unzipped a few at a time, so that all take 377 MB instead of the 3 GB of the unpacked array.
 """
 
 import zipfile
@@ -31,18 +31,17 @@ HEADERS = {
 
 
 def read(path: Path, factors: Mapping[str, Sequence[float | str]]) -> Tensor:
-    """Read the pictures, checking all of the file but its metadata.
+    """Read the pictures, and check the whole file except its metadata.
 
     Args:
         path: The file.
-        factors: The values that each factor should have, by its name; words count as 1, 2, ...
+        factors: The expected values of each factor, by its name; words count as 1, 2, ...
 
     Returns:
-        Tensor, uint8 (N, 512), of which each row is a picture's pixels, the first in the highest
-        bit.
+        Tensor, uint8 (N, 512): a row has a picture's pixels, the first in the highest bit.
 
     Raises:
-        DataError: if the file is missing or is not what it should be.
+        DataError: if the file is missing or malformed.
     """
     if not path.exists():
         raise DataError(
@@ -86,7 +85,7 @@ def read(path: Path, factors: Mapping[str, Sequence[float | str]]) -> Tensor:
 
 
 def numbers(values: Sequence[float | str]) -> NDArray[np.float64]:
-    """Return the values as the file has them."""
+    """Return the values of a factor as the file stores them."""
     if isinstance(values[0], str):
         return np.arange(1, len(values) + 1, dtype=np.float64)
     return np.array(values, dtype=np.float64)
@@ -95,7 +94,7 @@ def numbers(values: Sequence[float | str]) -> NDArray[np.float64]:
 def member(
     archive: zipfile.ZipFile, name: str, dtype: type[np.generic], shape: tuple[int, ...]
 ) -> Iterator[bytes]:
-    """Yield the values of an array, `CHUNK` rows at a time, once its header is what it should be.
+    """Yield the values of an array, `CHUNK` rows at a time, after a check of its header.
 
     Raises:
         ValueError: if it has another type, shape, order or length.
@@ -133,8 +132,8 @@ def unpack(bits: Tensor, row: Tensor) -> Tensor:
     """Return the pictures in the given rows, float32 (B, 1, 64, 64) of zeros and ones.
 
     Args:
-        bits: What `read` returns, on the CPU.
-        row: Which pictures, int64 (B,); the result is on its device.
+        bits: Result of `read`, on the CPU.
+        row: Rows of the pictures, int64 (B,); the result is on its device.
     """
     chosen = bits.index_select(0, row.to(bits.device)).to(row.device)
     shift = torch.arange(7, -1, -1, device=row.device, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-r"""Pictures that are drawn from known factors, all combinations of which make the data set.
+r"""Pictures drawn from known factors; the data set has all combinations of their values.
 
 With factors of $K_1, \dots, K_F$ values, the combination $(v_1, \dots, v_F)$ is row
 $((v_1 K_2 + v_2) K_3 + \dots) K_F + v_F$: the last factor changes fastest.
@@ -34,10 +34,10 @@ def row_of(factors: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def check_factors(factors: Tensor, sizes: Mapping[str, int]) -> None:
-    """Raise a ValueError unless `factors` is int64 (B, F) and every factor has its value.
+    """Raise a ValueError unless `factors` is int64 (B, F) and every value is in range.
 
     Args:
-        factors: What to check.
+        factors: The factors to check.
         sizes: Number of values of each factor, by its name.
     """
     if factors.dtype != torch.int64 or factors.shape[1:] != (len(sizes),):
@@ -62,10 +62,10 @@ class FactorImages(DataModule, ABC):
         factors: The values of each factor by its name.
         batch_size: Pictures per batch and process.
         seed: Seed of the splits and of the order of training pictures.
-        train_size: Number of training pictures, none of which is in another split; None trains on
-            all, of which the other splits are a part.
-        val_size: Number of pictures to validate with.
-        test_size: Number of pictures to test with.
+        train_size: Number of training pictures, disjoint from the other splits; None trains on all
+            pictures, including those of the other splits.
+        val_size: Number of validation pictures.
+        test_size: Number of test pictures.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class FactorImages(DataModule, ABC):
 
     @abstractmethod
     def draw(self, factors: Tensor) -> Tensor:
-        """Return pictures, float32 (B, C, H, W) in [0, 1], of factors that are known to be right.
+        """Return the pictures of valid factors, float32 (B, C, H, W) in [0, 1].
 
         Args:
             factors: Value of each factor, int64 (B, F), on any device.
@@ -117,7 +117,7 @@ class FactorImages(DataModule, ABC):
         """Return the factors of one picture in words."""
 
     def render(self, factors: Tensor) -> Tensor:
-        """Return the pictures with the given factors, as they are in a batch.
+        """Return the pictures with the given factors, as in a batch.
 
         Args:
             factors: Value of each factor, int64 (B, F), on any device.
@@ -126,7 +126,7 @@ class FactorImages(DataModule, ABC):
             Tensor in [0, 1], float32 (B, C, H, W), on the device of `factors`.
 
         Raises:
-            ValueError: if a factor has no such value.
+            ValueError: if a value is out of range.
         """
         check_factors(factors, {name: len(v) for name, v in self.factor_values.items()})
         return self.draw(factors)
@@ -143,7 +143,7 @@ class FactorImages(DataModule, ABC):
         """Draw factors, each uniform and independent of the others.
 
         Args:
-            n: How many combinations.
+            n: Number of combinations.
             generator: Source of the draw, on the CPU; torch's global generator when None.
 
         Returns:
@@ -158,8 +158,8 @@ class FactorImages(DataModule, ABC):
         """Draw pairs that agree on one factor and are independent in the others.
 
         Args:
-            n: How many pairs.
-            factor: Name of the factor that the two of a pair have in common.
+            n: Number of pairs.
+            factor: Name of the factor that both members of a pair share.
             generator: Source of the draw, on the CPU; torch's global generator when None.
 
         Returns:
@@ -174,11 +174,11 @@ class FactorImages(DataModule, ABC):
     def sample_groups(
         self, n: int, size: int, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw groups that each agree on one factor, drawn too, and are independent in the others.
+        """Draw groups that agree on one random factor and are independent in the others.
 
         Args:
-            n: How many groups.
-            size: How many combinations in each.
+            n: Number of groups.
+            size: Number of combinations in each group.
             generator: Source of the draw, on the CPU; torch's global generator when None.
 
         Returns:
@@ -200,7 +200,7 @@ class FactorImages(DataModule, ABC):
         return {split: {"row": row} for split, row in parts.items()}
 
     def finish(self, split: Split) -> Finish:
-        """Return what draws the rows of a batch."""
+        """Return the function that draws the pictures of a batch."""
         return self._drawn
 
     def _drawn(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

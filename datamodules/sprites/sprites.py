@@ -13,13 +13,13 @@ https://github.com/google-deepmind/dsprites-dataset), in its order and with its 
 
 A shape of scale $s$ has a radius of $12.5 s$ pixels, and its centroid is $16.85 + i_x$ pixels from
 the left edge and $16.7 + i_y$ from the upper one. So one step in position is one pixel, and no ink
-comes nearer than 3 pixels to the border. That the centroid is not in the middle of a pixel keeps
-turned squares and ellipses from falling on the same pixels.
+comes nearer than 3 pixels to the border. The centroid is not in the middle of a pixel, so that
+turned squares and ellipses do not cover the same pixels.
 
-Index 39 of the orientation is a whole turn and gives the picture of index 0. Otherwise all pictures
-differ, but not by as much as their indices: a square looks the same after a quarter of a turn, an
-ellipse after half of one, which is 9.75 and 19.5 steps. What can be told of the orientation from a
-picture is therefore its value modulo $\pi / 2$ for a square, and modulo $\pi$ for an ellipse.
+Index 39 of the orientation is a whole turn and gives the picture of index 0. All other pictures
+differ, but not as much as their indices: a square looks the same after a quarter of a turn (9.75
+steps), and an ellipse after half a turn (19.5 steps). A picture therefore determines the
+orientation of a square only modulo $\pi / 2$, and that of an ellipse only modulo $\pi$.
 """
 
 import math
@@ -57,11 +57,11 @@ COLOURS = {
     "magenta": (1, 0, 1),
     "cyan": (0, 1, 1),
 }
-"""Red, green and blue of each colour: all that are 0 or 1, but for black."""
+"""Red, green and blue of each colour: all combinations of 0 and 1 except black."""
 
 RADIUS = 12.5  # of scale 1, in pixels
 FIRST = (16.85, 16.7)  # column and row of the centroid at position 0, in pixels
-CORNER, WINDOW = 4, 26  # first row and column with ink at position 0, and how many there are
+CORNER, WINDOW = 4, 26  # first row and column with ink at position 0, and their number
 SAMPLES = 4
 
 
@@ -74,21 +74,21 @@ class Sprites(FactorImages):
     covers at least half of the pixel. Nothing is downloaded, and the pictures are never all in
     memory.
 
-    Disentanglement scores and the models that they compare use the complete set, so by default all
-    of it is trained on, and validation and test are random parts of that: their numbers say how
-    well the set was fitted. For numbers on unseen combinations of factors, set `train_size`.
+    Disentanglement scores and the models that they compare use the complete set. By default,
+    training is on all pictures, and validation and test are random parts of them: their numbers
+    measure the fit to the set. For numbers on unseen combinations of factors, set `train_size`.
 
     Args:
         batch_size: Pictures per batch and process.
         seed: Seed of the splits and of the order of training pictures.
-        antialias: Whether pixels are the share that the shape covers, 0 to 1, in place of 0 or 1.
+        antialias: Whether a pixel is the share that the shape covers, 0 to 1, instead of 0 or 1.
         source: "rendered" draws the pictures; "dsprites" reads the original ones, from
             `dsprites/dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz` in `root`.
         root: Folder of the data sets; `$ZOO_DATA` or the user's cache when None.
-        train_size: Number of training pictures, none of which is in another split; None trains on
-            all, of which the other splits are a part.
-        val_size: Number of pictures to validate with.
-        test_size: Number of pictures to test with.
+        train_size: Number of training pictures, disjoint from the other splits; None trains on all
+            pictures, including those of the other splits.
+        val_size: Number of validation pictures.
+        test_size: Number of test pictures.
     """
 
     about = (
@@ -122,7 +122,7 @@ class Sprites(FactorImages):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed, and the original dSprites where they are there.
+        """Return the original dSprites if they are there; no files are needed.
 
         Args:
             root: Folder of the data sets; `$ZOO_DATA` or the user's cache when None.
@@ -137,7 +137,7 @@ class Sprites(FactorImages):
         return super().load()
 
     def draw(self, factors: Tensor) -> Tensor:
-        """Return pictures, float32 (B, 1, 64, 64), of factors that are known to be right."""
+        """Return the pictures of valid factors, float32 (B, 1, 64, 64)."""
         if self.source == "rendered":
             return shapes(factors, self.antialias)
         if self.bits is None:
@@ -159,11 +159,11 @@ class ColouredSprites(FactorImages):
     Args:
         batch_size: Pictures per batch and process.
         seed: Seed of the splits and of the order of training pictures.
-        antialias: Whether pixels are the share that the shape covers, in place of 0 or 1.
-        train_size: Number of training pictures, none of which is in another split; None trains on
-            all, of which the other splits are a part.
-        val_size: Number of pictures to validate with.
-        test_size: Number of pictures to test with.
+        antialias: Whether a pixel is the share that the shape covers, instead of 0 or 1.
+        train_size: Number of training pictures, disjoint from the other splits; None trains on all
+            pictures, including those of the other splits.
+        val_size: Number of validation pictures.
+        test_size: Number of test pictures.
     """
 
     def __init__(
@@ -183,11 +183,11 @@ class ColouredSprites(FactorImages):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(None)
 
     def draw(self, factors: Tensor) -> Tensor:
-        """Return pictures, float32 (B, 3, 64, 64), of factors that are known to be right."""
+        """Return the pictures of valid factors, float32 (B, 3, 64, 64)."""
         palette = torch.tensor(list(COLOURS.values()), dtype=torch.float32, device=factors.device)
         colour = palette.index_select(0, factors[:, 0])[:, :, None, None]  # (B, 3, 1, 1)
         return shapes(factors[:, 1:], self.antialias) * colour
@@ -202,7 +202,7 @@ def shapes(factors: Tensor, antialias: bool) -> Tensor:
 
     Args:
         factors: Indices of shape, scale, orientation, x and y, int64 (B, 5).
-        antialias: Whether pixels are the share that the shape covers, in place of 0 or 1.
+        antialias: Whether a pixel is the share that the shape covers, instead of 0 or 1.
     """
     shape, scale, orientation, x, y = factors.unbind(1)
     look = (shape * 6 + scale) * 40 + orientation
@@ -214,8 +214,7 @@ def shapes(factors: Tensor, antialias: bool) -> Tensor:
 def masks(antialias: bool, device: torch.device) -> Tensor:
     """Return the shapes of each shape, scale and orientation at position 0, without the border.
 
-    They are drawn once for each process and device; at other positions they are the same, as these
-    are whole pixels away.
+    They are drawn once for each process and device. Other positions shift them by whole pixels.
 
     Returns:
         Tensor in [0, 1], float32 (720, 26, 26).
@@ -238,5 +237,5 @@ def in_words(factors: Sequence[int]) -> str:
 
 
 def dsprites_path(root: str | None) -> Path:
-    """Return where the original dSprites are looked for."""
+    """Return the path of the original dSprites."""
     return (data_dir() if root is None else Path(root).expanduser()) / "dsprites" / dsprites.FILE

@@ -1,4 +1,4 @@
-"""Documents as bags of words: how often each term of a vocabulary is found in each document."""
+"""Documents as bags of words: the count of each term of a vocabulary in each document."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -30,9 +30,9 @@ class BagOfWords(RaggedDataModule):
     """Documents as counts of words: the Associated Press, 20 newsgroups, or texts of one's own.
 
     Batches have `tokens` int64 (B, T), the different terms of a document as positions in
-    `vocabulary`, `counts` int64 (B, T), how often each is found, `mask` bool (B, T), `lengths`
-    int64 (B,) and `index`. Behind a document's end tokens and counts are zero, so that a sum that
-    the counts weight needs no mask. A document without terms is kept; `empty` names them.
+    `vocabulary`, `counts` int64 (B, T), the count of each term, `mask` bool (B, T), `lengths` int64
+    (B,) and `index`. Padding has tokens and counts of zero, so that sums weighted by counts need no
+    mask. Documents without terms are kept; `empty` has their names.
 
     A word of a plain text or newsgroup is a run of two or more letters, digits or underscores, in
     lower case, and none of scikit-learn's English stop words. Newsgroups are read without headers,
@@ -43,14 +43,14 @@ class BagOfWords(RaggedDataModule):
         batch_size: Documents per batch and process.
         seed: Seed of the split and of the order of training documents.
         root: Folder of all data sets; `$ZOO_DATA` or the user's cache when None.
-        name: Folder in `root`, or a path of its own; when None, `ap` for "lda-c" and `20newsgroups`
-            for these. For "texts", each `.txt` file in it or its sub-folders is a document.
-        min_df: A term that fewer training documents have is left out of the vocabulary and of all
-            documents; with 0 those stay that no training document has.
-        max_df: A term that a larger share of the training documents has is left out.
-        val_fraction: Share of the documents to validate with; 0 means the training documents.
-        test_fraction: Share of the documents to test with, unless the source has a test set; 0
-            means the training documents.
+        name: Folder in `root`, or another path; when None, `ap` for "lda-c" and `20newsgroups` for
+            "20newsgroups". For "texts", each `.txt` file in it or its sub-folders is a document.
+        min_df: Least number of training documents with a term; rarer terms are left out of the
+            vocabulary and of all documents. 0 keeps terms that no training document has.
+        max_df: Largest share of training documents with a term; more frequent terms are left out.
+        val_fraction: Share of the documents for validation; 0 validates on the training documents.
+        test_fraction: Share of the documents for the test, unless the source has a test set; 0
+            tests on the training documents.
     """
 
     about = (
@@ -93,7 +93,7 @@ class BagOfWords(RaggedDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> dict[str, Inventory]:
-        """Return which files of the Associated Press and of 20 newsgroups are there."""
+        """Return the inventories of the Associated Press, of texts and of 20 newsgroups."""
         ap, newsgroups = (set_dir(root, name) for name in NAMES.values())
         dat, vocabulary = (plain_or_packed(ap, pattern) for pattern in ("*.dat", "vocab.txt"))
         there = (newsgroups / NEWSGROUPS).exists()
@@ -118,7 +118,7 @@ class BagOfWords(RaggedDataModule):
         }
 
     def prepare_data(self) -> None:
-        """Let scikit-learn download the newsgroups if they are wanted and not there."""
+        """Download the newsgroups with scikit-learn if they are the source and missing."""
         if self.source == "20newsgroups":
             download_newsgroups(self._folder)
 
@@ -146,11 +146,11 @@ class BagOfWords(RaggedDataModule):
         return {split: take(rows, part) for split, part in parts.items()}
 
     def size(self, split: Split) -> int:
-        """Return how many words the documents of a split have, each counted as often as found."""
+        """Return the number of words in the documents of a split, repetitions included."""
         return count_words(self.items["counts"], self.splits[split])
 
     def facts(self) -> dict[str, str]:
-        """Return the sizes, how many words pruning left out, and which documents are empty."""
+        """Return the sizes, the number of words that pruning left out, and the empty documents."""
         facts = super().facts()
         if self.left_out:
             facts["left out"] = f"{self.left_out:,} words"
@@ -190,7 +190,7 @@ def dense(batch: dict[str, Tensor], n_terms: int) -> Tensor:
 
 
 def prune(corpus: Corpus, train: Tensor, min_df: int, max_df: float) -> Corpus:
-    """Leave out the terms that too few or too many training documents have.
+    """Leave out the terms in too few or too many training documents.
 
     Args:
         corpus: All documents.

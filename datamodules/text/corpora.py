@@ -1,4 +1,4 @@
-"""Where bags of words come from: LDA-C files, folders of plain texts, and the 20 newsgroups.
+"""Sources of bags of words: LDA-C files, folders of plain texts, and the 20 newsgroups.
 
 In the format of lda-c (Blei, Ng and Jordan, "Latent Dirichlet Allocation", 2003;
 https://github.com/blei-lab/lda-c) a line of `*.dat` is a document of $n$ different terms,
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zoo.datamodules.files.download import TIMEOUT_S, socket_timeout
-from zoo.datamodules.files.places import DataError
+from zoo.datamodules.files.places import DataError, files_below
 from zoo.datamodules.files.text import bad_line, brief, plain_or_packed, read_lines, read_text
 
 AP = "https://github.com/blei-lab/lda-c/blob/master/example/ap.tgz"
@@ -33,11 +33,11 @@ class Corpus:
 
     Args:
         terms: Positions in the vocabulary, int32 (M,), none twice in a document.
-        counts: How often each is found in its document, int32 (M,), at least 1.
+        counts: Count of each term in its document, int32 (M,), at least 1.
         lengths: Number of different terms of each document, int64 (N,).
         vocabulary: The terms.
-        names: What each document is called in its source.
-        n_test: The last so many documents are the source's own test set.
+        names: Name of each document in its source.
+        n_test: Number of documents at the end that are the source's own test set.
     """
 
     terms: Tensor
@@ -52,8 +52,7 @@ def read_lda_c(folder: Path) -> Corpus:
     """Read the one `*.dat` of a folder, and its `vocab.txt`, plain or `.gz`.
 
     Raises:
-        DataError: if a file is missing, there is more than one `*.dat`, or a line is not as the
-            format has it.
+        DataError: if a file is missing, there is more than one `*.dat`, or a line is malformed.
     """
     dat, vocab = (plain_or_packed(folder, pattern) for pattern in ("*.dat", "vocab.txt"))
     missing = [name for name, found in (("*.dat", dat), ("vocab.txt", vocab)) if not found]
@@ -86,7 +85,7 @@ def read_lda_c(folder: Path) -> Corpus:
 
 
 def _problem(line: str, n_terms: int, vocabulary: str) -> str | None:
-    """Say what is wrong with a line of a `.dat` file, or None if nothing is."""
+    """Return the error in a line of a `.dat` file, or None."""
     fields = line.split()
     if not fields:
         return "it is blank; a document without terms is written as 0"
@@ -112,7 +111,7 @@ def read_vocabulary(path: Path) -> list[str]:
     """Read a term from each line of a file.
 
     Raises:
-        DataError: if a line is empty or has the term of another, or there is none.
+        DataError: if a line is empty or repeats a term, or there is no term.
     """
     line: dict[str, int] = {}
     for number, text in enumerate(read_lines(path), start=1):
@@ -133,8 +132,7 @@ def read_texts(folder: Path) -> Corpus:
     Raises:
         DataError: if there are none, one cannot be read, or they have no words.
     """
-    paths = [path.relative_to(folder) for path in folder.rglob("*.txt") if path.is_file()]
-    names = sorted(p.as_posix() for p in paths if not any(n.startswith(".") for n in p.parts))
+    names = [path.as_posix() for path in files_below(folder) if path.suffix == ".txt"]
     if not names:
         raise DataError(f"{folder} holds no .txt file: give name, the folder of your texts.")
     return bags([read_text(folder / name) for name in names], names, folder)
@@ -145,8 +143,8 @@ def bags(texts: list[str], names: list[str], folder: Path) -> Corpus:
 
     Args:
         texts: The documents.
-        names: What they are called.
-        folder: Where they are from, for the error.
+        names: Names of the documents.
+        folder: Folder of the documents, for the error.
 
     Raises:
         DataError: if they have no words.
@@ -186,7 +184,7 @@ def read_newsgroups(folder: Path) -> Corpus:
 
 
 def download_newsgroups(folder: Path) -> None:
-    """Let scikit-learn download the 20 newsgroups into a folder, unless they are there.
+    """Download the 20 newsgroups into a folder with scikit-learn, unless they are there.
 
     Raises:
         DataError: if they cannot be downloaded.
@@ -207,7 +205,7 @@ def download_newsgroups(folder: Path) -> None:
 
 
 def fetch_newsgroups(folder: Path, part: str, download: bool) -> list[str]:
-    """Return the posts of one part, "train" or "test", without what is not their own text."""
+    """Return the posts of "train" or "test", without headers, signatures and quotations."""
     from sklearn.datasets import fetch_20newsgroups
 
     with contextlib.redirect_stdout(io.StringIO()):  # where it prints that its file is damaged

@@ -1,4 +1,4 @@
-r"""Drawn sentences and documents that need no files, from parameters that are known.
+r"""Drawn sentences and documents that need no files, from known parameters.
 
 A sentence of $T$ words is drawn from a hidden Markov model, with $T$ uniform on $1, ..., 2 m - 1$:
 $$z_1 \sim \pi, \quad z_t \sim A_{z_{t-1}}, \quad x_t \sim B_{z_t}.$$
@@ -18,7 +18,7 @@ from zoo.datamodules.text.ragged import RaggedDataModule, starts, vocabulary_jso
 
 # Streams of the seeded generators, one for each set.
 SENTENCES, DOCUMENTS = 900_020, 900_021
-# Share of the uniform distribution in every distribution over words, so that none is impossible.
+# Share of the uniform distribution in every distribution over words: no word is impossible.
 FLOOR = 0.02
 
 
@@ -30,7 +30,7 @@ class FakeTaggedText(RaggedDataModule):
     distribution of the next state and of the word, given state k.
 
     Args:
-        n: Number of training sentences; there are a quarter as many to validate and to test each.
+        n: Number of training sentences; validation and test have a quarter as many each.
         batch_size: Sentences per batch and process.
         seed: Seed of the model, the sentences and their order.
         states: Number K of states.
@@ -61,7 +61,7 @@ class FakeTaggedText(RaggedDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
@@ -89,7 +89,7 @@ class FakeTaggedText(RaggedDataModule):
         return {split: take(rows, part) for split, part in parts(self.n).items()}
 
     def assets(self) -> dict[str, str]:
-        """Return `vocabulary.json`: the words and the tags whose positions are in the batches."""
+        """Return `vocabulary.json`: the words and tags in the order of their positions."""
         return vocabulary_json(vocabulary=self.vocabulary, tags=self.tags)
 
     def spell(self, split: Split, index: int) -> str:
@@ -104,11 +104,11 @@ class FakeTaggedText(RaggedDataModule):
 class FakeBagOfWords(RaggedDataModule):
     """Documents of known topics, with the batches of BagOfWords.
 
-    After `setup()`, row k of `topics` (K, V) is the distribution of the words of topic k, and rows
-    of `proportions[split]` (N, K) are those of its topics in each document, both float64.
+    After `setup()`, row k of `topics` (K, V) is the distribution over words of topic k, and a row
+    of `proportions[split]` (N, K) is the distribution over topics of a document, both float64.
 
     Args:
-        n: Number of training documents; there are a quarter as many to validate and to test each.
+        n: Number of training documents; validation and test have a quarter as many each.
         batch_size: Documents per batch and process.
         seed: Seed of the topics, the documents and their order.
         n_topics: Number K of topics.
@@ -144,7 +144,7 @@ class FakeBagOfWords(RaggedDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
@@ -168,7 +168,7 @@ class FakeBagOfWords(RaggedDataModule):
         return {split: take(rows, part) for split, part in parts(self.n).items()}
 
     def size(self, split: Split) -> int:
-        """Return how many words the documents of a split have, each counted as often as found."""
+        """Return the number of words in the documents of a split, repetitions included."""
         return count_words(self.items["counts"], self.splits[split])
 
     def spell(self, split: Split, index: int) -> str:
@@ -184,14 +184,14 @@ def quarter(n: int) -> int:
 
 
 def parts(n: int) -> dict[Split, Tensor]:
-    """Return the positions of each split, one behind the other, for n training examples."""
+    """Return the consecutive positions of each split, for n training examples."""
     sizes = [n, quarter(n), quarter(n)]
     train, val, test = torch.split(torch.arange(sum(sizes)), sizes)
     return {"train": train, "val": val, "test": test}
 
 
 def word_distributions(rng: np.random.Generator, rows: int, words: int) -> NDArray[np.float64]:
-    """Draw distributions (rows, words) with few likely words, and none impossible."""
+    """Draw distributions (rows, words) with few likely words and no impossible word."""
     peaked = rng.dirichlet(np.full(words, 0.1), rows)
     return (1 - FLOOR) * peaked + FLOOR / words
 

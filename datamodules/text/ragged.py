@@ -1,7 +1,7 @@
 r"""Examples of different lengths, such as sentences, that are padded only in a batch.
 
 The items of all examples stand one after another in flat tensors; example $i$ is the $l_i$ items
-from position $s_i$ on. A batch fills its examples up with zeros to the longest of them.
+from position $s_i$ on. A batch pads its examples with zeros to the longest of them.
 """
 
 import json
@@ -20,9 +20,9 @@ from zoo.datamodules.loader import Finish
 class Padded:
     """Gathers the items of a batch's examples and pads them with zeros.
 
-    Of the rows `start` and `lengths`, both (B,), it makes the keys of `items`, (B, T, ...) where T
-    is the longest of the batch, and `mask` bool (B, T), true where an example has an item. Whole
-    numbers become int64; the other rows stay.
+    From the rows `start` and `lengths`, both (B,), it makes a tensor (B, T, ...) for each key of
+    `items`, with T the longest length, and `mask` bool (B, T), true at items. Integers become
+    int64; the other rows stay.
 
     Args:
         items: Flat tensors with one row for every item of all examples.
@@ -34,7 +34,7 @@ class Padded:
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         rest = dict(batch)
         start, lengths = rest.pop("start"), rest["lengths"]
-        # the loader holds the rows on the accelerator where the whole set fits, items included
+        # the loader holds the rows on the accelerator if the whole set fits, items included
         self.items = {key: flat.to(start.device) for key, flat in self.items.items()}
         step = torch.arange(int(lengths.max()), device=start.device)
         mask = step < lengths[:, None]  # (B, T)
@@ -60,7 +60,7 @@ class RaggedDataModule(DataModule, ABC):
     """
 
     units: ClassVar[tuple[str, str]]
-    """What an example and what an item is called, in the plural."""
+    """Plural nouns for examples and for items."""
 
     def __init__(self, batch_size: int, seed: int) -> None:
         super().__init__(batch_size, seed)
@@ -76,12 +76,12 @@ class RaggedDataModule(DataModule, ABC):
         """Return one example in words.
 
         Args:
-            split: The split that it is in.
-            index: Its position there, as the batches have it under `index`.
+            split: Split of the example.
+            index: Position of the example in its split, as in `index` of batches.
         """
 
     def span(self, split: Split, index: int) -> slice:
-        """Return where the items of one example stand in the flat tensors."""
+        """Return the positions of one example's items in the flat tensors."""
         self._check_setup()
         start, length = (int(self.splits[split][key][index]) for key in ("start", "lengths"))
         return slice(start, start + length)
@@ -94,7 +94,7 @@ class RaggedDataModule(DataModule, ABC):
         return [Example(None, self.spell("train", i)) for i in some]
 
     def facts(self) -> dict[str, str]:
-        """Return how many examples and items a split has, and how many words there are."""
+        """Return the numbers of examples and items in each split, and the vocabulary's size."""
         self._check_setup()
         examples, items = self.units
         facts = {
@@ -104,15 +104,15 @@ class RaggedDataModule(DataModule, ABC):
         return facts | ({"vocabulary": f"{len(self.vocabulary):,}"} if self.vocabulary else {})
 
     def assets(self) -> dict[str, str]:
-        """Return `vocabulary.json`: the words whose positions are in the batches, if there are."""
+        """Return `vocabulary.json`: the words in the order of their positions, if there are any."""
         return vocabulary_json(vocabulary=self.vocabulary) if self.vocabulary else {}
 
     def size(self, split: Split) -> int:
-        """Return how many items the examples of a split have together."""
+        """Return the number of items in a split."""
         return int(self.splits[split]["lengths"].sum())
 
     def finish(self, split: Split) -> Finish:
-        """Return what pads the examples of a batch."""
+        """Return the function that pads the examples of a batch."""
         return Padded(self.items)
 
     def _device(self, n_bytes: int) -> torch.device:
@@ -141,14 +141,14 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
 def split_fractions(
     n: int, val_fraction: float, test_fraction: float, seed: int, what: str
 ) -> dict[Split, Tensor]:
-    """Split range(n) at random by the seed; a part of fraction 0 is the training part once more.
+    """Split range(n) at random by the seed; a part of fraction 0 is a copy of the training part.
 
     Args:
         n: Number of examples.
-        val_fraction: Share to validate with; if above 0, at least one example.
-        test_fraction: Share to test with; if above 0, at least one example.
+        val_fraction: Share for validation; if above 0, at least one example.
+        test_fraction: Share for the test; if above 0, at least one example.
         seed: Seed of the split.
-        what: What there are n of, and where, for the error: "documents in ap.dat".
+        what: Noun for the examples and their place, for the error: "documents in ap.dat".
 
     Raises:
         DataError: if nothing is left to train on.

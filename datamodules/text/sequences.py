@@ -1,4 +1,4 @@
-"""Plain sequences from tables in text files, and the one of Eisner's ice-cream diary."""
+"""Sequences from tables in text files, and Eisner's ice-cream diary."""
 
 import re
 import warnings
@@ -27,24 +27,24 @@ class Sequences(RaggedDataModule):
 
     Batches of categories and counts have `tokens` int64 (B, T): positions in `vocabulary`, the
     categories in alphabetical order, or the counts themselves. Batches of real values have `values`
-    float32 (B, T, D). All have `mask` bool (B, T), `lengths` int64 (B,) and `index`, and are zero
-    behind a sequence's end.
+    float64 (B, T, D). All batches have `mask` bool (B, T), `lengths` int64 (B,) and `index`.
+    Padding is zero.
 
     The table is a `.csv` file (commas), `.tsv` (tabs) or `.txt` (spaces), or one of these with
-    `.gz`, and a line has the values of one time step. Sequences follow each other with a blank line
-    between them, or `id_column` tells them apart; then their lines may be mixed.
+    `.gz`, and a line has the values of one time step. A blank line separates two sequences, or the
+    column `id_column` names the sequence of each line; then lines of sequences may be mixed.
 
     Args:
         path: The file.
         kind: "category" (any words), "count" (0, 1, 2, ...) or "real".
         columns: Names of the columns that hold the values, in the table's first line: one for
-            categories and counts. When None all columns but `id_column` hold values, and without
-            an `id_column` the first line is no heading.
+            categories and counts. When None, all columns except `id_column` hold values, and
+            without an `id_column` the first line is no heading.
         id_column: Name of the column that is the same in all lines of a sequence.
         batch_size: Sequences per batch and process.
         seed: Seed of the split and of the order of training sequences.
-        val_fraction: Share of the sequences to validate with; 0 means the training sequences.
-        test_fraction: Share of the sequences to test with; 0 means the training sequences.
+        val_fraction: Share of the sequences for validation; 0 validates on the training sequences.
+        test_fraction: Share of the sequences for the test; 0 tests on the training sequences.
     """
 
     units = ("sequences", "values")
@@ -76,7 +76,7 @@ class Sequences(RaggedDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that the file is the user's to name."""
+        """Return an inventory that asks the user for the file."""
         remedy = "give path, a .csv, .tsv or .txt file"
         return Inventory(None, missing=("a file of yours",), remedy=remedy)
 
@@ -98,7 +98,7 @@ class Sequences(RaggedDataModule):
             raise DataError(f"{path} holds no values: put a line for each time step there.")
         if self.kind == "real":
             rows = [reals(path, step) for step in steps]
-            self.items = {"values": torch.tensor(rows, dtype=torch.float32)}
+            self.items = {"values": torch.tensor(rows, dtype=torch.float64)}
         elif self.kind == "count":
             counts = [count(path, step) for step in steps]
             self.items = {"tokens": torch.tensor(counts, dtype=torch.int32)}
@@ -137,7 +137,7 @@ class IceCream(RaggedDataModule):
     and `index`.
 
     Args:
-        batch_size: Sequences per batch and process; there is but one.
+        batch_size: Sequences per batch and process; there is only one sequence.
         seed: Has no effect, as nothing is drawn.
     """
 
@@ -151,7 +151,7 @@ class IceCream(RaggedDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return that no files are needed."""
+        """Return an inventory without files, because none are needed."""
         return Inventory(folder=None)
 
     def load(self) -> dict[Split, dict[str, Tensor]]:
@@ -170,7 +170,7 @@ def count(path: Path, step: Step) -> int:
     """Return the one value of a step as a count.
 
     Raises:
-        DataError: if it is none.
+        DataError: if the value is not a count.
     """
     text = step.values[0]
     if not re.fullmatch("[0-9]{1,10}", text) or int(text) > LARGEST:
@@ -194,12 +194,12 @@ def reals(path: Path, step: Step) -> list[float]:
 
 
 def hint(step: Step) -> str:
-    """Return what to do about the first line, where a bad value may be a name."""
+    """Return advice for the first line, where a bad value may be the name of a column."""
     return "; if this line is a heading, give columns" if step.line == 1 else ""
 
 
 def warn_of_unseen(path: Path, unseen: list[Step]) -> None:
-    """Warn of values that no training sequence has, naming the first."""
+    """Warn of values that no training sequence has, with the name of the first."""
     if unseen:
         first = unseen[0]
         warnings.warn(

@@ -30,7 +30,7 @@ FILES: dict[Split, str] = {
 }
 UPOS = ["ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"]
 UPOS += ["PUNCT", "SCONJ", "SYM", "VERB", "X"]
-# English endings that tell of a word's tag; the first that fits is taken.
+# English endings that hint at a word's tag; the first match counts.
 SUFFIXES = ["ing", "ed", "ly", "ion", "er", "est", "able", "al", "ity", "ness", "ment", "ous"]
 SUFFIXES += ["ive", "s", "y"]
 SHAPES = ["symbol", "address", "number", "code", "hyphen", "upper", "capital"]
@@ -43,11 +43,11 @@ Sentence = tuple[list[str], list[str]]
 class TaggedText(RaggedDataModule):
     """Sentences and the part of speech of their words: UD English EWT, or any other treebank.
 
-    Batches have `tokens` and `tags` int64 (B, T), zero behind a sentence's end, `mask` bool (B, T),
-    `lengths` int64 (B,) and `index`. A token is a position in `vocabulary`: the classes of unknown
-    words (see `unknown_class`), then the words of the training split by how often they are found
-    there, ties in alphabetical order. A tag is a position in `tags`, the 17 universal ones. Zero
-    stands for a word and a tag as well, so `mask` alone tells what is padding.
+    Batches have `tokens` and `tags` int64 (B, T), padded with zeros, `mask` bool (B, T), `lengths`
+    int64 (B,) and `index`. A token is a position in `vocabulary`: the classes of unknown words (see
+    `unknown_class`), then the words of the training split by their frequency there, ties in
+    alphabetical order. A tag is a position in `tags`, the 17 universal ones. Zero is also a word
+    and a tag, so only `mask` identifies padding.
 
     The folder holds one treebank as UD publishes it: three files whose names end in
     `-train.conllu`, `-dev.conllu` and `-test.conllu`, or in these with `.gz`. Only syntactic words
@@ -57,8 +57,8 @@ class TaggedText(RaggedDataModule):
         batch_size: Sentences per batch and process.
         seed: Seed of the order of training sentences.
         root: Folder of all data sets; `$ZOO_DATA` or the user's cache when None.
-        name: Folder of the treebank in `root`, or a path of its own.
-        min_count: A word found less often than this in the training split is unknown.
+        name: Folder of the treebank in `root`, or another path.
+        min_count: Least count of a known word in the training split; rarer words are unknown.
     """
 
     about = (
@@ -88,7 +88,7 @@ class TaggedText(RaggedDataModule):
 
     @classmethod
     def inventory(cls, root: str | None = None) -> Inventory:
-        """Return which files of UD English EWT are there."""
+        """Return the inventory of UD English EWT."""
         folder = set_dir(root, NAME)
         files = {pattern: plain_or_packed(folder, pattern) for pattern in FILES.values()}
         return Inventory(
@@ -104,7 +104,7 @@ class TaggedText(RaggedDataModule):
         text = {split: read_conllu(find(folder, pattern)) for split, pattern in FILES.items()}
         self.vocabulary = make_vocabulary(_words(text["train"]), self.min_count)
         whole = [*chain.from_iterable(text.values())]
-        # each spelling is kept once, to tell how an unknown word was written
+        # each spelling is kept once, to recover the spelling of unknown words
         spelling = {word: i for i, word in enumerate(dict.fromkeys(_words(whole)))}
         self._spellings = [*spelling]
         self._spelling = torch.tensor([spelling[w] for w in _words(whole)], dtype=torch.int32)
@@ -121,15 +121,15 @@ class TaggedText(RaggedDataModule):
         return {split: {key: parts[key][i] for key in parts} for i, split in enumerate(text)}
 
     def assets(self) -> dict[str, str]:
-        """Return `vocabulary.json`: the words and the tags whose positions are in the batches."""
+        """Return `vocabulary.json`: the words and tags in the order of their positions."""
         return vocabulary_json(vocabulary=self.vocabulary, tags=self.tags)
 
     def words(self, split: Split, index: int) -> list[str]:
-        """Return the words of a sentence as they are written, the unknown ones too.
+        """Return the words of a sentence in their own spelling, including unknown words.
 
         Args:
-            split: The split that it is in.
-            index: Its position there, as the batches have it under `index`.
+            split: Split of the sentence.
+            index: Position of the sentence in its split, as in `index` of batches.
         """
         return [self._spellings[i] for i in self._spelling[self.span(split, index)].tolist()]
 
@@ -148,7 +148,7 @@ def find(folder: Path, pattern: str) -> Path:
     """Return the one file of a folder that matches a pattern, plain or packed.
 
     Raises:
-        DataError: if there is none, or more than one.
+        DataError: if no file matches, or more than one.
     """
     files = plain_or_packed(folder, pattern)
     if not files:
@@ -166,8 +166,8 @@ def read_conllu(path: Path) -> list[Sentence]:
     """Read the words and universal tags of all sentences of a file, plain or `.gz`.
 
     Raises:
-        DataError: if the file cannot be read, a line is not as the format has it, a word lacks its
-            tag, or there is no sentence.
+        DataError: if the file cannot be read, a line is malformed, a word lacks its tag, or there
+            is no sentence.
     """
     sentences: list[Sentence] = []
     words: list[str] = []
@@ -215,11 +215,11 @@ def _parse(path: Path, number: int, line: str, expected: int) -> tuple[str, str]
 
 
 def make_vocabulary(words: Iterable[str], min_count: int) -> list[str]:
-    """Return the classes of unknown words, then the words found often enough, most frequent first.
+    """Return the classes of unknown words, then the frequent words, the most frequent first.
 
     Args:
         words: All words to learn from.
-        min_count: How often a word must be found; ties are in alphabetical order (code points).
+        min_count: Least count of a word; ties are in alphabetical order (code points).
     """
     counts = Counter(words)
     known = [word for word, n in counts.items() if n >= min_count and word not in UNKNOWN]
@@ -231,7 +231,7 @@ def word_ids(words: Iterable[str], vocabulary: list[str]) -> Tensor:
 
     Args:
         words: The words of a sentence.
-        vocabulary: What a DataModule or a checkpoint's vocabulary.json has under this name.
+        vocabulary: `vocabulary` of a DataModule or of a checkpoint's vocabulary.json.
     """
     position = {word: i for i, word in enumerate(vocabulary)}
     return torch.tensor(
@@ -241,7 +241,7 @@ def word_ids(words: Iterable[str], vocabulary: list[str]) -> Tensor:
 
 
 def unknown_class(word: str) -> str:
-    """Return the class of an unknown word by its spelling, as the first of these rules that fits.
+    """Return the class of an unknown word by its spelling; the first matching rule counts.
 
     1. `<unk:symbol>`: neither a letter nor a digit in it.
     2. `<unk:address>`: it has "@" or "://", or begins with "www.".

@@ -13,12 +13,14 @@ from lightning.pytorch import Trainer
 from safetensors.torch import load_file, save_file
 
 import zoo
+from zoo.checkpoints.catalog import CARDS
 from zoo.checkpoints.config import read_config
 from zoo.checkpoints.files import copy, write_atomically
 from zoo.checkpoints.weights import read_tensors
 from zoo.datamodules import FakeImages
 from zoo.errors import ZooError
-from zoo.models import VAE
+from zoo.models import GMM, LDA, PPCA, VAE
+from zoo.pretrained.loading import check_golden
 
 SMALL = {"x_shape": (1, 4, 4), "latent_dim": 2, "hidden": (5,)}
 
@@ -85,6 +87,37 @@ def test_weights_and_arguments_come_back_equal(tmp_path, arguments):
     as_json = json.loads(json.dumps(dict(model.hparams)))
     assert json.loads(json.dumps(dict(loaded.hparams))) == as_json
     assert json.loads((tmp_path / "m" / "config.json").read_text())["init_args"] == as_json
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: GMM((3,), 2, "diag").double().fit(torch.randn(20, 3).double() + 1e8),
+        lambda: PPCA((3,), 2).double().fit(torch.randn(20, 3).double() + 1e8),
+        lambda: LDA(5, 2).double(),
+        lambda: small().double(),
+    ],
+)
+def test_float64_comes_back_as_float64(tmp_path, model):
+    torch.manual_seed(0)
+    model = model()
+    model.save_pretrained(tmp_path / "m")
+    loaded = zoo.from_pretrained(str(tmp_path / "m"))
+    before, after = model.state_dict(), loaded.state_dict()
+    assert all(torch.equal(before[n], after[n]) for n in before)
+    assert all(before[n].dtype == after[n].dtype for n in before)
+    assert {b.dtype for b in loaded.buffers() if b.is_floating_point()} <= {torch.float64}
+    check_golden(loaded, tmp_path / "m")
+
+
+def test_mixtures_with_means_about_an_offset_load():
+    """As the first files have them."""
+    model = zoo.from_pretrained("gmm-mnist-pixels")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model.means.float(), model.decode(torch.arange(100)), rtol=0, atol=1e-6
+        )
+    assert "means" in load_file(CARDS / "gmm-mnist-pixels" / "model.safetensors")
 
 
 def test_a_second_generation_is_the_same_files(folder, tmp_path):

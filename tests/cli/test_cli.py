@@ -325,11 +325,130 @@ def test_images_of_another_shape_than_the_models(capsys, model):
     assert "Traceback" not in err
 
 
-def test_fit_lists_its_flags(capsys):
+def test_fit_shows_a_page_of_its_flags(capsys):
     assert main(["fit", "--help"]) == 0
     assert "zoo fit RECIPE --help" in capsys.readouterr().out
-    assert main(["fit", "vae-mnist", "--help"]) == 0
-    assert "--trainer.max_epochs" in capsys.readouterr().out
+    assert main(["fit", "vae-mnist", "--model.latent_dim", "7", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 50
+    for words in (
+        "VAE on MNIST with dynamic binarisation",
+        "--model.latent_dim      7            Number of latent dimensions, D.",
+        "--model.x_shape         [1, 28, 28]  Shape of an image",
+        "--data.batch_size   256 ",
+        "--trainer.max_epochs              140 ",
+        "zoo fit vae-mnist --help-all",
+    ):
+        assert words in out
+    assert out.count("--trainer.") == 10
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_has_such_a_page(capsys, name):
+    assert main(["fit", name, "-h"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) < 60
+    assert recipes.summary(name) in out
+    parsed = yaml.safe_load(recipes.path(name).read_text())
+    for part in ("model", "data"):
+        for key in parsed[part].get("init_args", {}):
+            assert re.search(rf"--{part}.{key} +\S", out), key
+
+
+def test_all_flags_are_listed_on_demand(capsys):
+    assert main(["test", "gmm-mnist", "--help-all"]) == 0
+    assert "--trainer.reload_dataloaders_every_n_epochs" in capsys.readouterr().out
+
+
+SPAWN = ["--trainer.strategy=ddp_spawn", "--trainer.devices=2"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "flags", "says"),
+    [
+        ("VAE", ["--trainer.devices=0"], "devices cannot be '0' here; give a number from 1"),
+        ("VAE", ["--trainer.devices=x"], "devices cannot be 'x' here; give a number from 1"),
+        ("VAE", ["--trainer.log_every_n_steps=0"], "log_every_n_steps is 0, but must be at least"),
+        ("VAE", ["--trainer.accelerator=tpu"], "torch_xla is not installed"),
+        (
+            "VAE",
+            ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/elb"],
+            "EarlyStopping watches 'val/elb', which is not logged; did you mean val/elbo",
+        ),
+        (
+            "VAE",
+            ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val/los"],
+            "ModelCheckpoint watches 'val/los', which is not logged; did you mean val/loss",
+        ),
+        (
+            "VAE",
+            [
+                "--trainer.callbacks+=EarlyStopping",
+                "--trainer.callbacks.monitor=val/elbo",
+                "--trainer.callbacks.mode=up",
+            ],
+            "mode cannot be 'up'; known are max, min",
+        ),
+        ("VAE", ["--trainer.max_epochs=-2"], "`max_epochs` must be a non-negative integer or -1"),
+        (
+            "VAE",
+            [*SPAWN, "--trainer.callbacks+=EMAWeightAveraging"],
+            "EMAWeightAveraging cannot be handed to processes that are spawned; give "
+            "--trainer.strategy ddp",
+        ),
+        (
+            "VAE",
+            [*SPAWN, "--trainer.callbacks+=PushToHub", "--trainer.callbacks.repo_id=me/x"],
+            "PushToHub cannot be handed to processes that are spawned",
+        ),
+        ("GMM", ["--trainer.gradient_clip_val=1"], "GMM takes its steps itself; leave out trainer"),
+        ("GMM", ["--trainer.accumulate_grad_batches=2"], "GMM takes its steps itself; leave out"),
+        ("GMM", ["--trainer.callbacks+=LogActiveUnits"], "codes of a GMM have none"),
+    ],
+)
+def test_what_the_trainer_refuses(capsys, recipe, flags, says):
+    own = {"VAE": {"hidden": [6], "latent_dim": 3}, "GMM": {"components": 2}}[recipe]
+    Path("tiny.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "model": {"class_path": recipe, "init_args": {"x_shape": [1, 8, 8], **own}},
+                "data": {"class_path": "FakeImages", "init_args": {"x_shape": [1, 8, 8], "n": 64}},
+                "trainer": {"max_epochs": 1, "accelerator": "cpu", "enable_progress_bar": False},
+            }
+        )
+    )
+    assert main(["fit", "tiny.yaml", "--trainer.log_every_n_steps=1", *flags]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert says in err.splitlines()[-1]
+
+
+BROKEN = """
+from zoo.datamodules import FakeImages
+
+class Broken(FakeImages):
+    def setup(self, stage=None):
+        return {}["colour"]
+"""
+
+
+@pytest.mark.parametrize("way", ["", "flag", "environment"])
+def test_an_unforeseen_error_is_a_sentence_and_the_rest_on_demand(
+    capsys, monkeypatch, tmp_path, way
+):
+    (tmp_path / "broken_data.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ZOO_DEBUG", "1" if way == "environment" else "0")
+    words = ["fit", "vae-mnist", "--data", "broken_data.Broken", *QUICK]
+    assert main([*words, *(["--debug"] if way == "flag" else [])]) == 1
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == "zoo: KeyError: 'colour'; --debug shows where it comes from."
+    assert ("Traceback" in err) == bool(way)
+    assert ("broken_data.py" in err) == bool(way)
+
+
+def test_a_device_without_numbers_is_none(refused, model):
+    assert "no device 'meta' here; try --device cpu" in refused("evaluate", model, "--device=meta")
 
 
 # --- list and info -------------------------------------------------------------------------------
@@ -591,9 +710,9 @@ def test_unwritable_output(refused, model):
     Path("file").write_text("mine")
     assert "cannot write file/x.png" in refused("sample", model, "-n1", "-o", "file/x.png")
     assert Path("file").read_text() == "mine"
-    Path("folder").mkdir()
-    assert "cannot write folder" in refused("sample", model, "-n1", "-o", "folder")
-    assert not [*Path("folder").iterdir()]
+    Path("folder.png").mkdir()
+    assert "cannot write folder.png" in refused("sample", model, "-n1", "-o", "folder.png")
+    assert not [*Path("folder.png").iterdir()]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -126,7 +126,7 @@ def test_preview_draws_the_examples(said, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["Mnist"], "there is no data set 'Mnist'; did you mean MNIST"),
+        (["Mnits"], "there is no data set 'Mnits'; did you mean MNIST"),
         (["mnist-like-things"], "there is no data set 'mnist-like-things'; known are BagOfWords"),
         ([""], "there is no data set ''"),
         (["DataModule"], "there is no data set 'DataModule'"),

@@ -227,8 +227,12 @@ def test_missing_empty_and_ambiguous_files(tmp_path):
 # --- texts ---------------------------------------------------------------------------------------
 
 
-def test_words_of_texts_by_the_stated_rule(tmp_path):
+@pytest.mark.parametrize("linked", [False, True])
+def test_words_of_texts_by_the_stated_rule(tmp_path, linked):
     write_texts(tmp_path)
+    if linked:
+        (tmp_path / "b").rename(tmp_path / ".b")
+        (tmp_path / "b").symlink_to(tmp_path / ".b")
     (tmp_path / ".hidden.txt").write_text("ghost")
     (tmp_path / "notes.md").write_text("ghost")
     data = texts(tmp_path)

@@ -240,3 +240,62 @@ def test_rows_drawn_for_an_epoch_are_sliced_like_the_others():
 def test_loader_can_be_pickled():
     loader = Batches(images(20), 8, shuffle=True)
     assert indices(pickle.loads(pickle.dumps(loader))) == indices(loader)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("taken", [0, 1, 4, 7])
+def test_a_loader_goes_on_where_another_was(shuffle, taken):
+    whole = Batches(images(50), 8, shuffle=shuffle)
+    whole.sampler.set_epoch(2)
+    expected = indices(whole)
+    first = Batches(images(50), 8, shuffle=shuffle)
+    first.sampler.set_epoch(2)
+    iterator = iter(first)
+    seen = [next(iterator)["index"].tolist() for _ in range(taken)]
+    rest = Batches(images(50), 8, shuffle=shuffle)
+    rest.load_state_dict(first.state_dict())
+    assert rest.state_dict() == first.state_dict()
+    rest.sampler.set_epoch(2)
+    remaining = indices(rest)
+    assert seen + remaining == expected if taken < 7 else remaining == expected
+    assert indices(rest) == expected  # and from the start thereafter
+
+
+def test_a_place_in_one_epoch_is_none_in_the_next():
+    loader, other = (Batches(images(50), 8, shuffle=True) for _ in range(2))
+    iterator = iter(loader)
+    next(iterator)
+    other.load_state_dict(loader.state_dict())
+    other.sampler.set_epoch(1)
+    loader.sampler.set_epoch(1)
+    assert indices(other) == indices(loader)
+
+
+def test_an_iteration_within_an_epoch_keeps_its_place():
+    loader = Batches(images(50), 8, shuffle=True)
+    iterator = iter(loader)
+    next(iterator)
+    place = loader.state_dict()
+    assert len(list(loader)) == 7
+    next(iter(loader))
+    assert loader.state_dict() == place
+    next(iterator)
+    assert loader.state_dict() == place | {"taken": 2}
+
+
+def test_examples_keep_their_weights_in_the_middle_of_an_epoch():
+    loader, other = (Batches(images(50), 8, shuffle=True) for _ in range(2))
+    loader.weigh(torch.arange(50.0))
+    iterator = iter(loader)
+    next(iterator)
+    other.load_state_dict(loader.state_dict())
+    assert indices(other) == [batch["index"].tolist() for batch in iterator]
+
+
+def test_a_place_among_other_batches_is_refused():
+    loader, other = Batches(images(50), 8), Batches(images(50), 10)
+    iterator = iter(loader)
+    next(iterator)
+    other.load_state_dict(loader.state_dict())
+    with pytest.raises(ValueError, match="an epoch of 7 batches, but here it has 5; resume with"):
+        next(iter(other))

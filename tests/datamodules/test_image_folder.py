@@ -7,7 +7,7 @@ from PIL import Image
 
 from zoo.datamodules import ImageFolder
 from zoo.datamodules.files.places import DataError
-from zoo.datamodules.images.folder import first_pictures, read_picture
+from zoo.datamodules.images.folder import first_pictures, picture_files, read_picture
 
 GRADIENT = np.linspace(0, 255, 32).round().astype(np.uint8)[None, :].repeat(32, 0)  # dark to bright
 
@@ -110,6 +110,102 @@ def test_sixteen_bits(tmp_path, value, extension):
     path = tmp_path / f"a.{extension}"
     Image.fromarray(np.full((9, 9), value, dtype=np.uint16)).save(path)
     assert abs(int(read_picture(path, 8, 1)[0, 0, 0]) - value / 257) <= 0.5
+
+
+DEEP = [
+    ("int32", 255),
+    ("int32", 1000),
+    ("int32", 65535),
+    ("uint16", 255),
+    ("uint16", 65535),
+    ("float32", 0.5),
+    ("float32", 1),
+    ("float32", 255),
+    ("float32", 65535),
+]
+
+
+@pytest.mark.parametrize(("dtype", "high"), DEEP)
+def test_deep_tiffs_have_the_greys_that_were_saved(tmp_path, dtype, high):
+    saved = (GRADIENT / 255.0 * high).astype(dtype)
+    Image.fromarray(saved).save(tmp_path / "a.tif")
+    scales = {"int32": (255, 65535), "uint16": (65535,), "float32": (1, 255, 65535)}[dtype]
+    white = min(scale for scale in scales if scale >= high)
+    expected = saved.astype(float) / white * 255
+    assert abs(read_picture(tmp_path / "a.tif", 32, 1)[..., 0] - expected).max() <= 0.51
+    assert abs(read_picture(tmp_path / "a.tif", 32, 3)[..., 2] - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("pixels", "span"),
+    [
+        (np.full((9, 9), -3, np.int32), "-3 to -3"),
+        (np.full((9, 9), 70000, np.int32), "70000 to 70000"),
+        (np.full((9, 9), np.nan, np.float32), "nan to nan"),
+        (np.full((9, 9), np.inf, np.float32), "inf to inf"),
+        (np.linspace(-1, 1, 81, dtype=np.float32).reshape(9, 9), "-1 to 1"),
+    ],
+)
+def test_deep_tiffs_without_a_known_white_are_named(tmp_path, pixels, span):
+    for i in range(3):
+        plain(tmp_path / f"good{i}.png", i)
+    Image.fromarray(pixels).save(tmp_path / "deep.tif")
+    with pytest.warns(UserWarning, match=rf"deep.tif .*pixels go from {span}, .*values from 0"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lab_is_read_in_grey_and_in_colour(tmp_path, channels):
+    grey = Image.fromarray(GRADIENT).convert("RGB").convert("LAB")
+    grey.save(tmp_path / "a.tif")
+    assert (
+        abs(read_picture(tmp_path / "a.tif", 32, channels)[..., 0] - GRADIENT.astype(int)).max() < 3
+    )
+
+
+def test_linked_folders_are_followed(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for i in range(4):
+        plain(root / "cats" / f"{i}.png", i)
+        plain(elsewhere / "dogs" / f"{i}.png", 100 + i)
+        plain(elsewhere / "birds" / "deep" / f"{i}.png", 200 + i)
+    (root / "dogs").symlink_to(elsewhere / "dogs")
+    (root / "birds").mkdir()
+    (root / "birds" / "more").symlink_to(elsewhere / "birds")
+    (root / "fish.png").symlink_to(elsewhere / "dogs" / "0.png")
+    (tmp_path / "alias").symlink_to(root)
+    for folder in (root, tmp_path / "alias"):
+        data = load(folder)
+        assert data.class_names == [".", "birds", "cats", "dogs"]
+        whole = everything(data)
+        found = {(int(im.max()), int(y)) for im, y in zip(*whole.values(), strict=True)}
+        assert found == {
+            (100, 0),
+            *((200 + i, 1) for i in range(4)),
+            *((i, 2) for i in range(4)),
+            *((100 + i, 3) for i in range(4)),
+        }
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+    for i in range(3):
+        plain(tmp_path / "cats" / f"{i}.png", i)
+        plain(tmp_path / "dogs" / f"{i}.png", 100 + i)
+    (tmp_path / "cats" / "up").symlink_to(tmp_path)
+    (tmp_path / "cats" / "same").symlink_to(tmp_path / "cats")
+    assert len(picture_files(tmp_path)) == 6
+    (tmp_path / "cats" / "x").symlink_to(tmp_path / "dogs")
+    (tmp_path / "dogs" / "y").symlink_to(tmp_path / "cats")
+    names = {path.parent.as_posix() for path in picture_files(tmp_path)}
+    assert names == {"cats", "cats/x", "dogs", "dogs/y"}
+
+
+def test_links_to_nothing_are_named(tmp_path):
+    for i in range(3):
+        plain(tmp_path / f"{i}.png", i)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(UserWarning, match=r"Passed over 1 of 4 .*gone\.png \(FileNotFoundError"):
+        load(tmp_path)
 
 
 def test_transparent_is_white(tmp_path):

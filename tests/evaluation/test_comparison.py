@@ -134,7 +134,7 @@ def test_what_the_data_do_not_fit_has_a_note(shelf, monkeypatch):
     [
         (["ppca-stras"], "did you mean ppca-stars"),
         (["*-nothing"], "no model matches '*-nothing'"),
-        (["ppca-stars", "--on", "minst"], "did you mean MNIST"),
+        (["ppca-stars", "--data", "minst"], "did you mean MNIST"),
     ],
 )
 def test_wrong_words(words, message, capsys):

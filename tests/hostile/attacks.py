@@ -5,7 +5,6 @@ What still loads must give the sound folder's outputs. See `tests/watch.py` for 
 
 import contextlib
 import copy
-import inspect
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 import zoo
 from tests.watch import TRAP, bounded, watched
+from zoo.checkpoints.arguments import arguments
 from zoo.checkpoints.metrics import metrics_of, write_metrics
 from zoo.cli.main import main
 from zoo.errors import ZooError
@@ -62,7 +62,7 @@ def make(folder: Path) -> None:
     write_metrics(folder, metrics_of({"metrics": [METRIC]}, folder))
 
 
-ARGUMENTS = tuple(inspect.signature(VAE).parameters)
+ARGUMENTS = tuple(arguments(VAE))
 OUTPUTS = ("x", "encode", "reconstruct")
 
 

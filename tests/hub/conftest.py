@@ -60,7 +60,7 @@ def client(connections: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(constants, name, value)
     for module in (_http, file_download):
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=lambda _: None, time=time.time))
-    monkeypatch.setattr(limits, "BACKOFF", 0.01)
+    monkeypatch.setattr(limits, "WAITS", (0.01, 0.02, 0.04))
     set_timeouts(monkeypatch, 0.3)
     huggingface_hub.utils.disable_progress_bars()
 
@@ -71,7 +71,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with HubServer() as server:
         server.add_token(TOKEN, "me", "org")
         server.add_token(OTHER, "stranger")
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        set_endpoint(monkeypatch, server.url)
         yield server
 
 
@@ -87,10 +87,16 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Where the client finds the Hub; it reads HF_ENDPOINT when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 def set_timeouts(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Wait no longer than that for an answer."""
     monkeypatch.setattr(limits, "TIMEOUT", seconds)
-    monkeypatch.setattr(limits, "PUSH_TIMEOUT", seconds)
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
 
 

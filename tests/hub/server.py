@@ -115,7 +115,6 @@ class HubServer:
             str, tuple[str, ...]
         ] = {}  # token: (user, organisations it may write to ...)
         self.requests: list[Seen] = []
-        self.sent = 0  # bytes of answers without an end
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
         self.closing = threading.Event()
@@ -157,8 +156,7 @@ class HubServer:
         length that says so), `flip` (value: index of the byte; on lfs-put in what arrives), `etag`
         (value: the header), `garbage` (value: the JSON answered), `rewrite` (value: a function that
         makes the JSON answered out of the right one), `body` (value: headers and content),
-        `endless` (value: a status, headers, and content repeated without an end), `drip` (value:
-        seconds before each byte), `lost` (done, but not answered).
+        `lost` (done, but not answered).
         """
         fault = Fault(kind, route, times, match, value)
         self.faults.append(fault)
@@ -295,23 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "body":
             headers, body = fault.value
             self.send(200, body, headers)
-        elif fault.kind == "endless":
-            self.send_for_ever(*fault.value)
         else:
             return False
         return True
-
-    def send_for_ever(self, status: int, headers: dict[str, str], content: bytes) -> None:
-        """Send chunks until the client has gone."""
-        self.close_connection = True
-        self.send_response(status)
-        for key, value in {**headers, "Transfer-Encoding": "chunked"}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        chunk = b"%x\r\n%s\r\n" % (len(content), content)
-        while not self.server.hub.closing.is_set():
-            self.wfile.write(chunk)
-            self.server.hub.sent += len(chunk)
 
     def drop(self) -> None:
         """Close so that the client sees a reset, not an end."""
@@ -355,13 +339,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: fault.value])
             self.wfile.flush()
             self.close_connection = True
-            return
-        if fault is not None and fault.kind == "drip":
-            for byte in body:
-                if self.server.hub.closing.wait(fault.value):
-                    break
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
             return
         for begin in range(0, len(body), 1 << 20):
             self.wfile.write(body[begin : begin + (1 << 20)])

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import zoo
-from tests.hub.conftest import TOKEN
+from tests.hub.conftest import TOKEN, set_endpoint
 from zoo import hub as zoo_hub
 from zoo.datamodules import FakeImages
 from zoo.models import VAE
@@ -77,7 +77,7 @@ def test_a_hub_that_fails_is_named_and_the_training_ends_well(
     hub, tmp_path, monkeypatch, caplog, fault
 ):
     if fault == "down":
-        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        set_endpoint(monkeypatch, "http://127.0.0.1:9")
     elif fault == "refused":
         monkeypatch.setenv("HF_TOKEN", "hf_" + "wr0ng" * 7)
     else:

@@ -22,7 +22,10 @@ FILES = ("README.md", "config.json", "model.safetensors", "metrics.json", "token
 
 def call(order: dict[str, str]) -> None:
     """Make the call that was ordered."""
-    os.environ["HF_ENDPOINT"] = order["endpoint"]
+    constants.ENDPOINT = order["endpoint"]
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = (
+        order["endpoint"] + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     constants.HF_HUB_DISABLE_XET = True
     huggingface_hub.utils.disable_progress_bars()
     if order["verb"] == "pull":

@@ -73,6 +73,32 @@ def test_small_images_are_magnified_to_whole_multiples(tmp_path):
     assert torch.equal(three, one.repeat_interleave(3, 0).repeat_interleave(3, 1))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "kind", "error"),
+    [("a.jpg", "JPEG", 12), ("a.JPEG", "JPEG", 12), ("a.webp", "WEBP", 0), ("a.PNG", "PNG", 0)],
+)
+def test_a_picture_is_of_the_kind_that_its_name_says(tmp_path, name, kind, error, channels):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, channels, 4, 4, generator=generator)
+    save_grid(images, tmp_path / name, colours=256 if kind == "JPEG" else None)
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == kind
+        pixels = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).int()
+    scale = pixels.shape[-1] // 14
+    page = (grid(images) * 255).round().int().expand(3, -1, -1)
+    assert (pixels[:, scale // 2 :: scale, scale // 2 :: scale] - page).abs().max() <= error
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a", "a.gif", ".png", "a.png.txt"])
+def test_a_picture_of_another_kind_is_refused(tmp_path, name):
+    with pytest.raises(ZooError, match=r"end in \.png or \.jpg or \.jpeg or \.webp"):
+        save_grid(torch.zeros(1, 1, 2, 2), tmp_path / name)
+    with pytest.raises(ZooError, match=r"end in \.gif or \.apng"):
+        save_animation(torch.zeros(1, 2, 1, 2, 2), tmp_path / name.replace("gif", "mp4"))
+    assert not [*tmp_path.iterdir()]
+
+
 def test_large_images_are_not_shrunk(tmp_path):
     save_grid(torch.zeros(1, 1, 96, 96), tmp_path / "grid.png", min_width=10)
     assert read(tmp_path / "grid.png").shape == (100, 100)

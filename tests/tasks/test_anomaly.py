@@ -108,7 +108,7 @@ def test_rate_of_a_mixture():
     model = GMM((2,), components=3).fit(torch.randn(200, 2), max_epochs=3)
     x = torch.randn(10, 2)
     r = model.posterior(x).probs
-    expected = (r * (r / model.weights).log()).sum(1)
+    expected = (r * (r / model.weights.float()).log()).sum(1)
     rate = zoo.anomaly_scores(model, x, by="rate")
     torch.testing.assert_close(rate, expected, atol=1e-5, rtol=1e-4)
 

@@ -250,5 +250,5 @@ def test_code_length_of_a_tiny_codebook_by_hand():
     learned, uniform = zoo.code_length(model, torch.zeros(2, 1, 2, 4))
     assert uniform == pytest.approx(2 * 2 / 8)
     assert learned.tolist() == pytest.approx([(math.log2(8 / 5) + 2) / 8, (3 + 2) / 8])
-    with pytest.raises(ValueError, match="but Linear has others"):
+    with pytest.raises(ValueError, match="but those of Linear are not"):
         zoo.code_length(Linear(), torch.rand(1, 4))

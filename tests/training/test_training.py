@@ -1,27 +1,31 @@
 """Training through Lightning: distribution, precision, resuming, fine-tuning, logging."""
 
+import io
+import math
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
+from PIL import Image
 from torch.distributions import Normal
+from torch.utils.data import DataLoader
 
 import zoo
-from zoo.datamodules import FakeImages, FakeTaggedText
-from zoo.models import GMM, VAE
+from zoo.datamodules import FakeFaces, FakeImages, FakeTaggedText
+from zoo.models import AE, DBVAE, GMM, VAE
 from zoo.pretrained.export import export
 from zoo.pretrained.loading import check_golden
 from zoo.pretrained.runs import load_training_checkpoint
 from zoo.training.fit import run
 from zoo.training.monitors import LogActiveUnits, SampleGrid
-from zoo.training.recipes import latest_checkpoint
 from zoo.training.saving import AtomicCheckpointIO, SaveLast
 from zoo.training.seeding import SeedEpoch
 
@@ -243,6 +247,76 @@ def test_a_resumed_run_ends_with_the_same_bits(uninterrupted, tmp_path):
     assert checkpoint.parent == Path(resumed.trainer.checkpoint_callback.dirpath)
 
 
+def images():
+    return data(n=240)
+
+
+RESUMED = {
+    "VAE": (small, images),
+    "AE": (
+        lambda: AE(x_shape=(1, 12, 12), latent_dim=4, hidden=(32,), noise=0.2, components=2),
+        images,
+    ),
+    "DBVAE": (
+        lambda: DBVAE(x_shape=(3, 16, 16), latent_dim=4, hidden=(4, 8)),
+        lambda: FakeFaces(size=16, n=60, batch_size=8, attributes=["Smiling"]),
+    ),
+    "GMM": (
+        lambda: GMM((1, 4, 4), 2, covariance="diag"),
+        lambda: FakeImages((1, 4, 4), n=240, batch_size=16, binarization="none"),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Using ModelCheckpoint with manual optimization")
+@pytest.mark.parametrize("saved", ["validation", "step"])
+@pytest.mark.parametrize(
+    ("family", "devices"), [*((name, 1) for name in RESUMED), ("VAE", 2), ("GMM", 2)]
+)
+def test_a_run_resumed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
+    tmp_path, family, devices, saved
+):
+    model, module = RESUMED[family]
+
+    def fit(folder, ckpt_path=None):
+        keep = ModelCheckpoint(
+            folder,
+            filename="{step}",
+            save_top_k=-1,
+            every_n_train_steps=1 if saved == "step" else None,
+        )
+        torch.manual_seed(0 if ckpt_path is None else 1)
+        trained = model()
+        run = trainer(
+            folder,
+            enable_checkpointing=True,
+            val_check_interval=2,
+            callbacks=[SeedEpoch(0), keep],
+            devices=devices,
+            strategy="auto" if devices == 1 else "ddp_fork",
+        )
+        run.fit(trained, module(), ckpt_path=ckpt_path)
+        return trained.state_dict()
+
+    whole = fit(tmp_path / "whole")
+    paths = sorted((tmp_path / "whole").glob("*.ckpt"), key=lambda path: int(path.stem[5:]))
+    for path in (paths[1], paths[-3]):  # in the first epoch, and in the second
+        resumed = fit(tmp_path / path.stem, path)
+        assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_validation_leaves_the_noise_of_training_alone(tmp_path):
+    ends = []
+    for interval in (1, 3, 1.0):
+        torch.manual_seed(0)
+        model = small()
+        trainer(tmp_path, val_check_interval=interval, callbacks=[SeedEpoch(0)]).fit(model, data())
+        ends.append(weights(model))
+    assert torch.equal(ends[0], ends[1])
+    assert torch.equal(ends[0], ends[2])
+
+
 def test_the_last_checkpoint_is_the_last_even_if_it_is_not_the_best(tmp_path):
     best = ModelCheckpoint(tmp_path, monitor="val/loss", mode="max", filename="b", save_last=True)
     trainer(tmp_path, max_epochs=4, enable_checkpointing=True, callbacks=[SaveLast(), best]).fit(
@@ -271,16 +345,54 @@ def test_a_run_leaves_its_logs_pictures_and_checkpoints(uninterrupted):
     assert "val/active_units" in header
 
 
-def test_resume_by_the_word_last(uninterrupted, monkeypatch, tmp_path):
-    _, folder, recipe = uninterrupted
-    local = tmp_path / "tiny.yaml"
-    local.write_text(recipe.read_text().replace("save_dir: runs", f"save_dir: {folder}"))
-    newest = latest_checkpoint(local)
-    assert newest.name == "last.ckpt"
-    assert newest.parents[1].name.startswith("version_")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(zoo.ZooError, match=r"last\.ckpt"):
-        latest_checkpoint(recipe)
+def pictures_of_a_run(folder, logger):
+    """The files that a run with two epochs of pictures leaves, by name."""
+    sample = SampleGrid(every_n_epochs=1, n=4)
+    trainer(folder, callbacks=[sample], logger=logger).fit(small(), data(binarization="none"))
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    paths = [*(Path(logger.save_dir) / logger.name / version / "pictures").iterdir()]
+    assert {path.name for path in paths} == {
+        f"{kind}-{epoch:04d}.png" for kind in ("samples", "reconstructions") for epoch in (1, 2)
+    }
+    return {path.stem: np.asarray(Image.open(path)) for path in paths}
+
+
+def shrunk(saved, like):
+    scale = len(saved) // len(like)
+    return saved[scale // 2 :: scale, scale // 2 :: scale]
+
+
+def test_tensorboard_gets_the_pictures(tmp_path):
+    reason = "TensorBoard is not installed; pip install tensorboard"
+    events = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason=reason
+    )
+    logger = TensorBoardLogger(tmp_path / "logs")
+    saved = pictures_of_a_run(tmp_path, logger)
+    logger.finalize("success")
+    found = events.EventAccumulator(logger.log_dir).Reload()
+    assert {*found.Tags()["images"]} == {"samples", "reconstructions"}
+    for kind in ("samples", "reconstructions"):
+        for epoch, event in enumerate(found.Images(kind), start=1):
+            assert event.step == 6 * epoch
+            image = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L"))
+            expected = shrunk(saved[f"{kind}-{epoch:04d}"], image)
+            assert np.abs(image.astype(int) - expected).max() <= 1  # it rounds down
+
+
+def test_mlflow_gets_the_pictures(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed; pip install mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a data base would need more packages
+    uri = (tmp_path / "store").as_uri()
+    logger = MLFlowLogger(tracking_uri=uri, artifact_location=(tmp_path / "artifacts").as_uri())
+    saved = pictures_of_a_run(tmp_path, logger)
+    client = mlflow.MlflowClient(uri)
+    paths = [file.path for file in client.list_artifacts(logger.run_id, "pictures")]
+    assert sorted(paths) == sorted(f"pictures/{name}.png" for name in saved)
+    for name, picture in saved.items():
+        file = tmp_path / "artifacts" / logger.run_id / "artifacts" / "pictures" / f"{name}.png"
+        image = np.asarray(Image.open(file))
+        assert np.array_equal(image, shrunk(picture, image))
 
 
 def test_export_keeps_the_averaged_weights_and_the_recipe(uninterrupted, tmp_path):
@@ -376,6 +488,23 @@ def test_fine_tuning_starts_in_train_mode(tmp_path):
 def test_images_of_the_wrong_shape_or_range_stop_the_run(tmp_path):
     with pytest.raises(ValueError, match="built for"):
         trainer(tmp_path).fit(small(), data(x_shape=(1, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(math.nan, "nan, nan"), (math.inf, "0, inf"), (1.5, "0, 1.5"), (-1, "-1, 0")],
+)
+@pytest.mark.parametrize("place", [0, 7, 20])
+def test_images_out_of_range_stop_the_run_in_whichever_batch_they_are(
+    tmp_path, value, found, place
+):
+    images = torch.zeros(24, 1, 12, 12)
+    images[place, 0, 3, 4] = value
+    model = small()
+    loader = DataLoader([{"image": image} for image in images], batch_size=4)
+    with pytest.raises(ValueError, match=rf"image has values in \[{found}\], .* remove the NaNs"):
+        trainer(tmp_path, num_sanity_val_steps=0).fit(model, loader, loader)
+    assert weights(model).isfinite().all()
 
 
 @pytest.mark.parametrize("model", [small, lambda: GMM((1, 8, 8), 2)], ids=["VAE", "GMM"])

@@ -107,7 +107,7 @@ def test_a_value_off_by_three_standard_errors_fails(folder, name, quick):
         (lambda c: metric(c, "nll").update(seed=5, monte_carlo_error=9.0), None),
         (lambda c: metric(c, "nll").update(name="bits"), "bits"),
         (lambda c: c.update(weights="0" * 64), "metrics"),
-        (lambda c: c.update(metrics=[]), "metrics"),
+        (lambda c: c.update(metrics=[]), None),  # fewer numbers are no wrong ones
         (lambda c: metric(c, "elbo").update(dataset="FakeImage"), "metrics"),
     ],
 )
@@ -142,8 +142,25 @@ def test_weights_that_changed_after_the_measurement_fail(folder):
     vae = zoo.from_pretrained(str(folder))
     with torch.no_grad():
         vae.decoder[0][0].weight[3, 1] += 1e-3
+    numbers = {name: (folder / name).read_text() for name in ("metrics.json", "README.md")}
     vae.save_pretrained(folder)  # with golden outputs of its own
+    assert failures(folder) == []  # what was measured of the old ones is gone
+    for name, text in numbers.items():
+        (folder / name).write_text(text)
     assert failures(folder) == ["metrics"]
+
+
+def test_a_model_without_numbers_is_checked_but_for_these(folder, capsys):
+    (folder / "metrics.json").unlink()
+    (folder / "README.md").unlink()
+    checks = {check.what: check for check in zoo.verify(str(folder))}
+    assert [*checks][:5] == ["files", "strict load", "golden outputs", "summary", "card"]
+    assert all(check.passed for check in checks.values())
+    assert "none are stated" in checks["metrics"].note
+    assert main(["verify", str(folder), "--quick"]) == 0
+    assert "`zoo evaluate --write` measures them" in capsys.readouterr().out
+    (folder / "golden.safetensors").unlink()
+    assert failures(folder) == ["files"]
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,14 @@ def given_to(made: object) -> dict[str, Any]:
 
 
 def refuse_unknown(cls: type[Any], keywords: Mapping[str, object]) -> None:
-    """Raise TypeError that names the first of the keywords, and the nearest argument of the class.
+    """Raise a TypeError for the first of the keywords, with the nearest argument of the class.
 
     Args:
         cls: The class whose constructor was called.
-        keywords: What no constructor took.
+        keywords: Keywords that no constructor took.
     """
-    for name in keywords:
+    if keywords:
+        name = next(iter(keywords))
         raise TypeError(f"{cls.__name__} has no argument {name!r}; {nearest(name, arguments(cls))}")
 
 

@@ -1,7 +1,7 @@
 """Model cards: README.md of a checkpoint folder, written from its other files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,14 +276,17 @@ def _inputs(config: Config) -> str:
     }.get(str(binarization), " Pixels are grey or colour values in [0, 1].")
 
 
-def contradiction(text: str, folder: Path) -> str | None:
+def contradiction(text: str, metrics: Sequence[Metric]) -> str | None:
     """What a card says of a metric and metrics.json does not, if anything; in a phrase.
 
     A card that somebody wrote by hand need not name any metric.
+
+    Args:
+        text: The card.
+        metrics: What metrics.json says.
     """
     from huggingface_hub import ModelCard
 
-    metrics = read_metrics(folder)
     try:
         results = getattr(ModelCard(text).data, "eval_results", None) or []
     except (
@@ -303,8 +306,12 @@ def contradiction(text: str, folder: Path) -> str | None:
             return f"README.md's model index states {stated}"
     rows = {markdown_row(m.row) for m in metrics}
     starts = tuple(markdown_row([m.name]) for m in metrics)
+    head, rule = markdown_table(HEAD, ()).splitlines()
+    in_table = False
     for line in text.splitlines():
-        if line.startswith(starts) and line not in rows:
+        in_table = line == head or (in_table and line.startswith("|"))
+        states = line.startswith(starts) or (in_table and line not in (head, rule))
+        if states and line not in rows:
             return f"README.md's table states {brief(line.strip('| ')[:60])}"
     return None
 

@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from zoo import hub
-from zoo.checkpoints.config import read_config
-from zoo.checkpoints.files import CARD, CONFIG, FILES, WEIGHTS, sha256
+from zoo.checkpoints.config import Config, read_config
+from zoo.checkpoints.files import CARD, CONFIG, FILES, METRICS, WEIGHTS, not_as_pinned, sha256
 from zoo.checkpoints.metrics import Metric, read_metrics
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, in_any_case, nearest
 
 CARDS = (Path(__file__).parents[1] / "hub_cards").resolve()
 """The checkpoints that ship with the package, one folder each."""
@@ -68,38 +68,79 @@ def list_models(pattern: str = "*", verb: str | None = None) -> list[str]:
         ZooError: if no model of the zoo knows the verb.
     """
     names = [path.parent.name for path in sorted(CARDS.glob(f"*/{CONFIG}"))]
-    verbs = {name: read_config(CARDS / name).summary["verbs"] for name in names}
+    names = [n for n in names if fnmatchcase(n.casefold(), pattern.casefold())]
+    if verb is None:
+        return names
+    verbs = {name: _verbs(CARDS / name) for name in names}
     known = {v for has in verbs.values() for v in has}
-    if verb is not None and verb not in known:
-        raise ZooError(f"no model has the verb {verb!r}; {nearest(verb, known)}")
-    return [n for n in names if fnmatchcase(n, pattern) and (verb is None or verb in verbs[n])]
+    verb = in_any_case(verb, known)
+    if verb not in known:
+        known |= {v for path in CARDS.glob(f"*/{CONFIG}") for v in _verbs(path.parent)}
+        if verb not in known:
+            raise ZooError(f"no model has the verb {verb!r}; {nearest(verb, known)}")
+    return [name for name in names if verb in verbs[name]]
+
+
+def _verbs(folder: Path) -> list[str]:
+    """What a checkpoint can do; nothing, if it is damaged, which it says when it is loaded."""
+    try:
+        found: list[str] = read_config(folder).summary.get("verbs", [])
+    except ZooError:
+        return []
+    return found
 
 
 def shipped(name: str) -> Path:
-    """The folder of a checkpoint that ships with the package, its files checked against the pins.
+    """The folder of a checkpoint that ships with the package; its files are not looked at.
 
     Raises:
-        ZooError: if there is none of this name, or a file differs from its pin.
+        ZooError: if there is none of this name.
     """
-    folder = CARDS / name
+    name = in_any_case(name, list_models())
     if name not in list_models():
         raise ZooError(
             f"no checkpoint is called {name!r}, neither a folder nor a shipped model; "
             f"{nearest(name, list_models())}"
         )
-    for file, pinned in pins(name).items():
-        if not (folder / file).is_file() or sha256(folder / file) != pinned:
-            raise ZooError(
-                f"{folder / file} is missing or damaged (its sha256 is not the pinned one); "
-                "install latent-zoo again."
-            )
-    return folder
+    return CARDS / name
 
 
-def pins(name: str) -> dict[str, str]:
-    """The sha256 of each file of a shipped checkpoint, as this release was made with it."""
-    pinned: dict[str, str] = json.loads(PINS.read_text(encoding="utf-8")).get(name, {})
+def check_pins(folder: Path) -> int:
+    """Hash every file of a shipped checkpoint; of other folders, none.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        ZooError: if one differs from its pin.
+    """
+    pinned = pins(folder)
+    for file, digest in pinned.items():
+        if not (folder / file).is_file() or sha256(folder / file) != digest:
+            raise ZooError(not_as_pinned(folder / file))
+    return len(pinned)
+
+
+def pins(folder: Path) -> dict[str, str]:
+    """The sha256 of each file of a shipped checkpoint, as this release was made with it.
+
+    Of a folder that somebody names by its path nothing is pinned: its author may work on it.
+    """
+    if folder.parent != CARDS:
+        return {}
+    pinned: dict[str, str] = json.loads(PINS.read_text(encoding="utf-8")).get(folder.name, {})
     return pinned
+
+
+def config_of(folder: Path) -> Config:
+    """Read config.json, which of a shipped checkpoint must be the pinned one.
+
+    It has the hashes of the files that a load reads, so that nothing else is hashed for it.
+
+    Raises:
+        ZooError: if it is missing, damaged or changed.
+    """
+    return read_config(folder, pins(folder).get(CONFIG))
 
 
 def organisation() -> str:
@@ -152,7 +193,7 @@ def pull(
     """
     repository = repository_of(name)
     owner, _, bare = repository.partition("/")
-    registered = pins(bare) if revision is None and owner == organisation() else {}
+    registered = pins(CARDS / bare) if revision is None and owner == organisation() else {}
     return hub.pull(
         repository,
         files=FILES,
@@ -173,6 +214,7 @@ def repository_of(name: str) -> str:
     """
     if name.count("/") == 1 and all(name.split("/")):
         return name
+    name = in_any_case(name, list_models())
     if name not in list_models():
         raise ZooError(
             f"{name!r} is no repository of the Hub; give organisation/name, or the name of a "
@@ -188,9 +230,10 @@ def describe(name: str) -> Description:
         ZooError: if there is none of this name.
     """
     folder = locate(name)
-    config = read_config(folder)
+    pinned = pins(folder)
+    config = read_config(folder, pinned.get(CONFIG))
     return Description(
-        name=name,
+        name=folder.name if pinned else name,
         family=config.family,
         data=(config.data or {}).get("class_path", "unknown"),
         latent_shape=tuple(config.summary.get("latent_shape", ())),
@@ -198,7 +241,7 @@ def describe(name: str) -> Description:
         bytes=sum(f.stat().st_size for f in folder.glob("model*.safetensors") if f.is_file()),
         license=config.license,
         verbs=tuple(config.summary.get("verbs", ())),
-        metrics=tuple(read_metrics(folder)),
+        metrics=tuple(read_metrics(folder, pinned.get(METRICS))),
         base_model=config.base_model,
     )
 

@@ -11,11 +11,12 @@ stays quick. It knows no family.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from zoo.checkpoints.files import CONFIG, EXHIBITS, FILES, read_json, write_json
+from zoo.checkpoints.paths import portable, without_paths
 from zoo.checkpoints.schema import (
     COUNT,
     LINE,
@@ -106,17 +107,22 @@ READERS: dict[int, Callable[[dict[str, Any], Path], Config]] = {1: _read_format_
 """One reader for every format ever written; none is ever removed."""
 
 
-def read_config(folder: Path) -> Config:
+def read_config(folder: Path, expected_sha256: str | None = None) -> Config:
     """Read `folder/config.json` in whichever format it was written.
 
     Raises:
-        ZooError: if it is missing, damaged, or of a format that this version does not know.
+        ZooError: if it is missing, damaged, not the expected one, or of a format that this version
+            does not know.
     """
     path = folder / CONFIG
-    raw = read_json(path)
+    raw = read_json(path, expected_sha256)
     return READERS[take_format(raw, path, READERS)](raw, path)
 
 
 def write_config(folder: Path, config: Config) -> None:
-    """Write `folder/config.json` in the newest format."""
+    """Write `folder/config.json` in the newest format, without paths of this machine."""
+    data = config.data
+    if data is not None and "init_args" in data:
+        data = {**data, "init_args": portable(data["init_args"])}
+    config = replace(config, data=data, base_model=without_paths(config.base_model))
     write_json(folder / CONFIG, {"format": FORMAT, **asdict(config)})

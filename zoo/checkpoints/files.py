@@ -59,11 +59,11 @@ ASSET_LIMIT = 2**24
 """Bytes that a JSON file, the header of a weights file, and an asset may have."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, expected_sha256: str | None = None) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        ZooError: if the file is missing, unreadable, no JSON, or no object.
+        ZooError: if the file is missing, unreadable, not the expected one, no JSON, or no object.
     """
     try:
         if path.exists() and not path.is_file():  # from a pipe one would read for ever
@@ -72,6 +72,8 @@ def read_json(path: Path) -> dict[str, Any]:
             text = file.read(JSON_LIMIT + 1)
         if len(text) > JSON_LIMIT:
             raise ValueError(f"it has more than {JSON_LIMIT:,} bytes")
+        if expected_sha256 not in (None, hashlib.sha256(text).hexdigest()):
+            raise ZooError(not_as_pinned(path))
         raw = json.loads(
             text.decode(),
             object_pairs_hook=_object,
@@ -83,6 +85,8 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path.parent} has no {path.name}, so it is no checkpoint folder; "
             "give a folder written by save_pretrained or `zoo export`."
         ) from None
+    except ZooError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise ZooError(
             f"{path} cannot be read as JSON ({brief(error)}); download or export it again."
@@ -108,6 +112,14 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{shown(text)} is no number that JSON has")
     return value
+
+
+def not_as_pinned(path: Path) -> str:
+    """What is wrong with a file of the package that is not the one of its release."""
+    return (
+        f"{path} is missing or damaged (its sha256 is not the pinned one); "
+        "install latent-zoo again."
+    )
 
 
 def sha256(path: Path) -> str:

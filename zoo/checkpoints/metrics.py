@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
-from zoo.checkpoints.files import METRICS, WEIGHTS, read_json, sha256, write_json
+from zoo.checkpoints.config import read_config
+from zoo.checkpoints.files import CONFIG, METRICS, WEIGHTS, read_json, sha256, write_json
 from zoo.checkpoints.schema import (
     COUNT,
     LINE,
@@ -21,8 +22,13 @@ from zoo.checkpoints.schema import (
     require,
     take_format,
 )
+from zoo.errors import shown
 
 METRICS_FORMAT = 1
+
+SETTINGS = Kind(
+    "an object of arguments", lambda v: OBJECT.test(v) and all(map(str.isidentifier, v))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,7 @@ class Metric:
         job: Name of the job that measured it, None of `likelihood`.
         quick: The same by the quick protocol.
         seeds: The value by seed of training, the checkpoint's own first, where others are recorded.
+        settings: Arguments of the data that are not those of the model's training.
     """
 
     name: Annotated[str, LINE]
@@ -76,6 +83,7 @@ class Metric:
     job: Annotated[str | None, LINE] = None
     quick: Annotated[Quick | None, OBJECT] = None
     seeds: Annotated[dict[str, float] | None, NUMBERS] = None
+    settings: Annotated[dict[str, Any] | None, SETTINGS] = None
 
     def with_quick(self, other: "Metric") -> "Metric":
         """This metric, with another beside it that the quick protocol gave."""
@@ -89,7 +97,9 @@ class Metric:
     @property
     def measured_on(self) -> str:
         """What was measured, such as `MNIST test, 10,000 examples, seed 0`."""
-        return f"{self.dataset} {self.split}, {self.count:,} examples, seed {self.seed}"
+        given = ", ".join(f"{key} {shown(v)}" for key, v in (self.settings or {}).items())
+        data = f"{self.dataset} ({given})" if given else self.dataset
+        return f"{data} {self.split}, {self.count:,} examples, seed {self.seed}"
 
     @property
     def words(self) -> str:
@@ -125,18 +135,46 @@ def write_metrics(folder: Path, metrics: Iterable[Metric]) -> None:
     write_json(folder / METRICS, content)
 
 
-def read_metrics(folder: Path) -> list[Metric]:
-    """Read `folder/metrics.json`; a folder without one has no metrics.
+class Stated(NamedTuple):
+    """What `metrics.json` says.
+
+    Args:
+        weights: The sha256 of the weights that were measured; empty if it does not say.
+        metrics: The numbers.
+    """
+
+    weights: str
+    metrics: list[Metric]
+
+
+def stated_metrics(folder: Path, expected_sha256: str | None = None) -> Stated:
+    """Read `folder/metrics.json`, of whatever weights; a folder without one states no metrics.
 
     Raises:
-        ZooError: if it is damaged, or an entry lacks what every metric has.
+        ZooError: if it is damaged, not the expected one, or an entry lacks what every metric has.
     """
     path = folder / METRICS
-    if not path.is_file():
-        return []
-    raw = read_json(path)
+    if not path.is_file() and expected_sha256 is None:
+        return Stated("", [])
+    raw = read_json(path, expected_sha256)
     take_format(raw, path, (METRICS_FORMAT,))
-    return metrics_of(raw, path)
+    return Stated(str(raw.get("weights", "")), metrics_of(raw, path))
+
+
+def read_metrics(folder: Path, expected_sha256: str | None = None) -> list[Metric]:
+    """Read the metrics of `folder/metrics.json`, none if they were measured on other weights.
+
+    Raises:
+        ZooError: as `stated_metrics`.
+    """
+    weights, metrics = stated_metrics(folder, expected_sha256)
+    return metrics if metrics and weights == weights_sha256(folder) else []
+
+
+def weights_sha256(folder: Path) -> str:
+    """The hash of the weights, as config.json records it and a load checks it."""
+    known = read_config(folder).sha256 if (folder / CONFIG).is_file() else {}
+    return known.get(WEIGHTS) or sha256(folder / WEIGHTS)
 
 
 def entries(metrics: Iterable[Metric]) -> list[dict[str, Any]]:

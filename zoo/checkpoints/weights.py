@@ -1,15 +1,15 @@
 """`model.safetensors`: weights written, read strictly, and never larger than the file says."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import fields
+from functools import reduce
 from pathlib import Path
 from threading import get_ident
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from zoo.checkpoints.config import _CONFIG, Config
 from zoo.checkpoints.files import WEIGHTS, sha256, write_atomically
 from zoo.errors import ZooError, brief
 
@@ -20,6 +20,50 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="nn.Module")
 
 HEADER_LIMIT = 2**22
+
+
+def as_built(model: M, make: Callable[[], M]) -> M:
+    """A module as its constructor makes it, with the weights that `model` computes with.
+
+    So parts that were compiled or parametrised are stored as they will be loaded, and those in half
+    precision as float32, which has the same numbers. A module to which none of that was done is
+    given back as it is.
+
+    Args:
+        model: The module.
+        make: Calls the constructor.
+
+    Raises:
+        ZooError: if it has other parts than the constructor makes.
+    """
+    import torch
+
+    half = (torch.float16, torch.bfloat16)
+    with torch.random.fork_rng(devices=[]):
+        fresh = make()
+    shapes = {name: tensor.shape for name, tensor in fresh.state_dict().items()}
+    held, weights = model.state_dict(), {}
+    try:
+        same = shapes == {name: tensor.shape for name, tensor in held.items()}
+        if same and not any(tensor.dtype in half for tensor in held.values()):
+            return model
+        for name in shapes.keys() | {name for name in held if not _undone(name, shapes)}:
+            tensor: Any = reduce(getattr, name.split("."), model)
+            weights[name] = (tensor.float() if tensor.dtype in half else tensor).detach()
+        fresh.load_state_dict(weights, assign=True)
+    except (AttributeError, RuntimeError) as error:
+        detail = brief(error).rstrip(".")
+        raise ZooError(
+            f"the model has other parts than {type(model).__name__} with its arguments ({detail}); "
+            "undo what was done to them, such as by remove_weight_norm, before saving."
+        ) from None
+    return fresh
+
+
+def _undone(name: str, known: Container[str]) -> bool:
+    """Whether a tensor is a known one by another name: of a compiled part, or parametrised."""
+    plain = re.sub(r"\bparametrizations\.(\w+)\..+", r"\1", name.replace("_orig_mod.", ""))
+    return name not in known and plain in known
 
 
 def rounded(model: M) -> M:
@@ -180,6 +224,8 @@ def load_weights(model: "nn.Module", path: Path, header: Mapping[str, tuple[str,
     from safetensors import SafetensorError
     from safetensors.torch import load_model
 
+    if {dtype for dtype, _ in header.values() if dtype.startswith(("F", "BF"))} == {"F64"}:
+        model.double()  # float16 is but how a file is stored
     for name, tensor in model.state_dict().items():
         dtype, _ = header.get(name, ("", 0))
         if dtype and dtype.startswith(("F", "BF")) != tensor.is_floating_point():
@@ -198,8 +244,15 @@ def load_weights(model: "nn.Module", path: Path, header: Mapping[str, tuple[str,
 
 
 def _check_finite(model: "nn.Module", holder: str) -> None:
+    """Refuse NaN and infinity; -inf is the logarithm of 0 in what a module calls such a table."""
+    tables = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in getattr(module, "log_probabilities", ())
+    }
     for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all():
+        # of a table the rows' sums: none may be all zeros
+        if not (tensor.logsumexp(-1) if name in tables else tensor).isfinite().all():
             raise ZooError(
                 f"{holder} numbers in {name} that are not finite, as training leaves them that "
                 "diverged; take an earlier checkpoint."
@@ -225,6 +278,3 @@ def read_tensors(path: Path) -> "dict[str, Tensor]":
     read_header(path)
     tensors: dict[str, Tensor] = load_file(str(path))
     return tensors
-
-
-assert {f.name for f in fields(Config)} == set(_CONFIG)

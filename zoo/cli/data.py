@@ -1,14 +1,14 @@
-"""The command `data`: which data sets there are, what of them is on disk, how they look."""
+"""The command `data`, and the flags with which all commands say which data they take."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoints.arguments import arguments
 from zoo.checkpoints.files import write_atomically
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, in_any_case, nearest
 
 if TYPE_CHECKING:
     from zoo.datamodules.base import DataModule
@@ -26,6 +26,11 @@ def add(commands: Any) -> None:
     command.add_argument("name", nargs="?", help="such as MNIST; by default, all are listed")
     command.add_argument("--preview", type=Path, metavar="PNG", help="draw examples to this file")
     command.add_argument("-n", type=int, help=f"how many examples to draw; {EXAMPLES} by default")
+    _add_settings(command)
+    command.set_defaults(run=_run)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--set",
         action="append",
@@ -34,7 +39,41 @@ def add(commands: Any) -> None:
         dest="settings",
         help="an argument of the data set, such as root=FOLDER; may be given again",
     )
-    command.set_defaults(run=_run)
+
+
+def add_data(command: argparse.ArgumentParser) -> None:
+    """Give a command the flags that say which data: `--data`, `--set` and `--images`."""
+    command.add_argument("--data", help="name of a data set; by default the model's own")
+    _add_settings(command)
+    command.add_argument("--images", type=Path, help="a folder of your own pictures instead")
+
+
+def chosen(
+    args: argparse.Namespace, own: Callable[[], Mapping[str, Any] | None]
+) -> tuple[str | None, dict[str, Any]]:
+    """Which data the flags of `add_data` say, and with which arguments.
+
+    Args:
+        args: The flags.
+        own: Gives the data that the model was trained on, as config.json has them.
+
+    Returns:
+        Name and arguments, as `zoo.evaluation.data.data_module` takes them.
+
+    Raises:
+        ZooError: if there is no such data set, or an argument does not fit.
+    """
+    from zoo.evaluation.data import data_class
+
+    name, words = args.data, _split(args.settings)
+    if args.images is not None:
+        if name is not None or "root" in words:
+            raise ZooError("--images FOLDER is --data ImageFolder --set root=FOLDER; give either.")
+        name, words["root"] = "ImageFolder", str(args.images)
+    if not words:
+        return None if name is None else data_class(name).__name__, {}
+    cls = data_class(name or (own() or {}).get("class_path"))
+    return cls.__name__, _typed(cls, words)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -47,19 +86,19 @@ def _run(args: argparse.Namespace) -> None:
         for name in datamodules.__all__:
             print("\n".join(_lines(name, getattr(datamodules, name))))
         return
-    if args.name not in datamodules.__all__:
-        known = datamodules.__all__
-        raise ZooError(f"there is no data set {args.name!r}; {nearest(args.name, known)}")
+    name = in_any_case(args.name, datamodules.__all__)
+    if name not in datamodules.__all__:
+        raise ZooError(f"there is no data set {name!r}; {nearest(name, datamodules.__all__)}")
     _check_preview(args.preview, args.n)
     values = _split(args.settings)
-    module = _built(getattr(datamodules, args.name), values)
+    module = _built(getattr(datamodules, name), values)
     if values.keys() <= SHELVED:
         _check_files(module, values)
     module.prepare_data()
     module.setup()
     facts = module.facts() | {"batch": _batch(next(iter(module.train_dataloader())))}
     width = max(map(len, facts))
-    print(f"{args.name}: {module.summary()}")
+    print(f"{name}: {module.summary()}")
     print("\n".join(f"  {key:{width}}  {value}" for key, value in facts.items()))
     if args.preview is not None:
         from zoo.plots.contact_sheet import sheet
@@ -114,31 +153,40 @@ def _split(settings: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _built(cls: "type[DataModule]", values: Mapping[str, str]) -> "DataModule":
-    """A DataModule from words of the command line, which its annotations give their types.
+def _built(cls: "type[DataModule]", words: Mapping[str, str]) -> "DataModule":
+    """A DataModule from words of the command line.
 
     Raises:
         ZooError: if an argument is unknown, missing, or of another type.
         ValueError: if the DataModule refuses one.
+    """
+    values = _typed(cls, words)
+    for key, parameter in arguments(cls).items():
+        if parameter.default is parameter.empty and key not in values:
+            raise ZooError(f"{cls.__name__} needs its argument {key}; add --set {key}=VALUE.")
+    return cls(**values)
+
+
+def _typed(cls: "type[DataModule]", words: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments of a DataModule from words, which its annotations give their types.
+
+    Raises:
+        ZooError: if an argument is unknown or of another type.
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
     from zoo.training.messages import explain
 
     known = arguments(cls)
-    for key in values:
+    parser = ArgumentParser(exit_on_error=False)
+    for key in words:
         if key not in known:
             raise ZooError(f"{cls.__name__} has no argument {key!r}; {nearest(key, known)}")
-    for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in values:
-            raise ZooError(f"{cls.__name__} needs its argument {key}; add --set {key}=VALUE.")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls)
+        parser.add_argument(f"--{key}", type=known[key].annotation)
     try:
-        config = parser.parse_args([f"--{key}={value}" for key, value in values.items()])
+        return vars(parser.parse_args([f"--{key}={word}" for key, word in words.items()]))
     except ArgumentError as error:
         raise ZooError(explain(str(error), [], {})) from None
-    return cls(**vars(config))
 
 
 def _check_files(module: "DataModule", values: Mapping[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Commands that list and describe the pretrained models."""
 
 import argparse
+import sys
 from typing import Any
 
 from zoo.checkpoints import catalog
@@ -28,7 +29,12 @@ def _list(args: argparse.Namespace) -> None:
         )
     rows = [("name", "family", "data", "latent", "parameters", "verbs")]
     for name in names:
-        d = catalog.describe(name)
+        try:
+            d = catalog.describe(name)
+        except ZooError as error:  # one that is damaged hides no other
+            rows.append((name, "damaged", "", "", "", ""))
+            print(f"zoo: {error}", file=sys.stderr)
+            continue
         latent = "x".join(map(str, d.latent_shape)) or "1"
         rows.append((name, d.family, d.data, latent, f"{d.parameters:,}", " ".join(d.verbs)))
     print_table(rows)

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoints import catalog
-from zoo.cli.words import add_data, print_metrics, print_table
+from zoo.checkpoints.config import read_config
+from zoo.cli.data import add_data, chosen
+from zoo.cli.words import print_metrics, print_table
 from zoo.errors import ZooError
 from zoo.version import __version__
 
@@ -32,7 +34,7 @@ def add(commands: Any) -> None:
 
     command = commands.add_parser("compare", help="put models side by side: a table and pictures")
     command.add_argument("models", nargs="+", help="names, folders, or patterns such as '*-mnist'")
-    command.add_argument("--on", help="name of a DataModule; by default each model's own")
+    add_data(command)
     _add_suite(command, "quick")
     command.add_argument(
         "-o", "--output", type=Path, help="folder for comparison.csv, comparison.html, pictures.png"
@@ -43,6 +45,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser("verify", help="check a model's files and measure its numbers")
     command.add_argument("model", help="name, folder, or organisation/name on the Hub")
     command.add_argument("--revision", help="branch, tag or commit on the Hub")
+    add_data(command)
     command.add_argument("--quick", action="store_true", help="measure on 1,000 images, in seconds")
     command.add_argument("--json", action="store_true", help="print the checks as JSON")
     _add_device(command)
@@ -62,6 +65,7 @@ def add(commands: Any) -> None:
 def _add_suite(command: argparse.ArgumentParser, default: str) -> None:
     command.add_argument(
         "--suite",
+        type=str.lower,
         choices=["quick", "card", "full"],
         default=default,
         help="what to measure: likelihood, probes of codes and distances of samples, on 1,000 "
@@ -80,7 +84,7 @@ def _device(args: argparse.Namespace) -> str:
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     name = args.device or str(found or "cpu")
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()  # which the device "meta" cannot
     except (RuntimeError, AssertionError):  # torch's own texts are pages long
         raise ZooError(f"there is no device {name!r} here; try --device cpu.") from None
     return name
@@ -98,15 +102,16 @@ def _evaluate(args: argparse.Namespace) -> None:
     suite = SUITES[args.suite]
     flags = {"samples": args.samples, "limit": args.limit, "seed": args.seed}
     protocol = suite.protocol._replace(**{k: v for k, v in flags.items() if v is not None})
-    work = work_folder(folder, protocol, args.data, device)
-    metrics = run(model, suite.jobs, protocol, args.data, work)
+    data, settings = chosen(args, lambda: model.data)
+    work = work_folder(folder, protocol, data, device, settings)
+    metrics = run(model, suite.jobs, protocol, data, work, settings)
     if not metrics:
         raise ZooError(f"nothing of {args.model} can be measured on these data; see --data.")
     print_metrics(metrics)
     if args.write:
         short = quick_of(protocol.samples)
-        rough = work_folder(folder, short, args.data, device)
-        quick = run(model, SUITES["quick"].jobs, short, args.data, rough)
+        rough = work_folder(folder, short, data, device, settings)
+        quick = run(model, SUITES["quick"].jobs, short, data, rough, settings)
         write_metrics(folder, with_quick_values(metrics, quick))
         refresh(folder)
         forget(rough)
@@ -118,7 +123,8 @@ def _compare(args: argparse.Namespace) -> None:
     from zoo.evaluation.tables import markdown, table
 
     device = _device(args)
-    rows = compare(args.models, args.on, args.suite, device)
+    data, settings = chosen(args, lambda: _shared_data(args.models))
+    rows = compare(args.models, data, args.suite, device, settings)
     print(markdown(table(rows)))
     if args.output is not None:
         about = f"zoo compare, version {__version__}, {args.suite} suite, on {device}."
@@ -126,10 +132,36 @@ def _compare(args: argparse.Namespace) -> None:
             print(path)
 
 
+def _shared_data(models: list[str]) -> dict[str, Any] | None:
+    """The data that all these models were trained on.
+
+    Raises:
+        ZooError: if they are several.
+    """
+    from zoo.evaluation.comparison import named
+
+    found = {name: read_config(catalog.locate(name)).data for name in named(models)}
+    classes = {(data or {}).get("class_path") for data in found.values()}
+    if len(classes) > 1:
+        raise ZooError("the models were trained on several data sets; say with --data which.")
+    return next(iter(found.values()))
+
+
 def _verify(args: argparse.Namespace) -> None:
     from zoo.verification.verify import verify
 
-    checks = verify(args.model, revision=args.revision, quick=args.quick, device=_device(args))
+    def own() -> dict[str, Any] | None:
+        return read_config(catalog.locate(args.model, revision=args.revision)).data
+
+    data, settings = chosen(args, own)
+    checks = verify(
+        args.model,
+        revision=args.revision,
+        quick=args.quick,
+        device=_device(args),
+        data=data,
+        settings=settings,
+    )
     _report(args, checks, {"model": args.model, "quick": args.quick})
 
 

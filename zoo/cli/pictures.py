@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.cli.words import Parser, add_data
+from zoo.cli.data import add_data, chosen
+from zoo.cli.words import Parser
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from zoo.base import LatentVariableModel
     from zoo.batches import Batch
+    from zoo.datamodules.base import DataModule
 
 Run = Callable[[argparse.Namespace], None]
 
@@ -30,7 +32,8 @@ def add(commands: Any) -> None:
     summary = "draw paths between pairs of held-out images"
     command = _command_on_images(commands, "interpolate", _interpolate, summary, kinds=moving)
     command.add_argument("--steps", type=int, default=10, help="images of a path")
-    command.add_argument("--path", choices=["linear", "spherical"], default="linear")
+    paths = ["linear", "spherical"]
+    command.add_argument("--path", type=str.lower, choices=paths, default="linear")
 
     summary = "vary one latent dimension a row"
     command = _command_on_images(commands, "traverse", _traverse, summary, n=1, kinds=moving)
@@ -55,7 +58,8 @@ def add(commands: Any) -> None:
     command.add_argument("--noise", type=float, default=0.5, help="share of the pixels to hide")
 
     command = _command(commands, "map", _map, "draw a map of codes of held-out data", n=2000)
-    command.add_argument("--method", choices=["pca", "tsne", "umap"], default="tsne")
+    methods = ["pca", "tsne", "umap"]
+    command.add_argument("--method", type=str.lower, choices=methods, default="tsne")
     add_data(command)
     command.add_argument("--attribute", help="attribute to colour by; by default, the label")
 
@@ -69,7 +73,11 @@ def _command(
     command.add_argument("model", help="name or folder")
     command.add_argument("-n", type=int, default=n, help="how many")
     command.add_argument(
-        "-o", "--output", type=Path, default=Path(f"{name}.png"), help=f"PNG file{kinds}"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(f"{name}.png"),
+        help=f"PNG, JPEG or WebP file{kinds}",
     )
     command.add_argument("--seed", type=int, default=0, help="seed of all draws")
     command.add_argument("--given", metavar="LABEL", help="condition of a conditional model")
@@ -82,15 +90,16 @@ def _command_on_images(
     """A command that draws what a model makes of images, with the flags that say which."""
     command = _command(commands, name, run, summary, n, kinds)
     add_data(command)
-    command.add_argument("--images", type=Path, help="a folder of your own pictures instead")
     return command
 
 
 def _load(args: argparse.Namespace) -> "LatentVariableModel":
     import torch
 
+    from zoo.plots.grids import ANIMATIONS, PICTURES, check_suffix
     from zoo.pretrained.loading import from_pretrained
 
+    check_suffix(args.output, {**PICTURES, **ANIMATIONS})
     if getattr(args, "n", 1) < 1:
         raise ZooError(f"-n is {args.n}, but at least 1 is needed.")
     model = from_pretrained(args.model)
@@ -102,8 +111,6 @@ def _load(args: argparse.Namespace) -> "LatentVariableModel":
 
 def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) -> "Batch":
     """The first n images of the test set with their labels, or of the user's own folder."""
-    from zoo.evaluation.data import data_module
-
     if model.modality != "image":
         raise ZooError(
             f"{args.model} is a model of {model.modality}s, which cannot be drawn as pictures; "
@@ -112,7 +119,7 @@ def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) 
     if args.images is not None:
         found: Batch = {"image": _own_images(model, args.images.expanduser(), n)}
     else:
-        module = data_module(model, args.data)
+        module = _data(model, args)
         module.batch_size = n
         module.prepare_data()
         module.setup("test")
@@ -122,6 +129,13 @@ def _test_batch(model: "LatentVariableModel", args: argparse.Namespace, n: int) 
             f"{n} images are needed, but there are only {len(found['image'])}; lower -n."
         )
     return found
+
+
+def _data(model: "LatentVariableModel", args: argparse.Namespace) -> "DataModule":
+    """The data that the flags say."""
+    from zoo.evaluation.data import data_module
+
+    return data_module(model, *chosen(args, lambda: model.data))
 
 
 def _own_images(model: "LatentVariableModel", folder: Path, n: int) -> "Tensor":
@@ -210,7 +224,6 @@ def _traverse(args: argparse.Namespace) -> None:
 def _direction(args: argparse.Namespace) -> None:
     import torch
 
-    from zoo.evaluation.data import data_module
     from zoo.tasks.directions import direction, move
 
     model = _load(args)
@@ -218,7 +231,7 @@ def _direction(args: argparse.Namespace) -> None:
         if getattr(args, flag) < least:
             raise ZooError(f"{flag} is {getattr(args, flag)}, but must be at least {least}.")
     x = _test_batch(model, args, args.n)["image"]
-    data = data_module(model, args.data)
+    data = _data(model, args)
     found = direction(model, data, args.attribute, args.against, args.balance, args.limit)
     strengths = torch.linspace(-args.span, args.span, args.steps).tolist()
     _save_paths(torch.stack([move(model, one, found, strengths) for one in x]), args)
@@ -240,14 +253,14 @@ def _denoise(args: argparse.Namespace) -> None:
 def _map(args: argparse.Namespace) -> None:
     import torch
 
-    from zoo.evaluation.data import data_module, held_out
+    from zoo.evaluation.data import held_out
     from zoo.pretrained.gallery import draw_map
     from zoo.tasks.directions import encoded
 
     model = _load(args)
     if len(model.latent_shape) != 1:
         raise ZooError(f"a map is of codes that are vectors, and those of {args.model} are not.")
-    data = data_module(model, args.data)
+    data = _data(model, args)
     data.prepare_data()
     data.setup("test")
     names = data.label_names

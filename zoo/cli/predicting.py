@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoints.files import write_atomically
-from zoo.cli.words import add_data
+from zoo.cli.data import add_data, chosen
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def _predict(args: argparse.Namespace) -> None:
         raise ZooError(f"let {args.output} end in .npz or .csv, which say how it is written.")
     model = from_pretrained(args.model)
     found: dict[str, list[Any]] = {}
-    for batch in held_out(data_module(model, args.data), args.limit):
+    data = data_module(model, *chosen(args, lambda: model.data))
+    for batch in held_out(data, args.limit):
         kept = {key: batch[key] for key in KEPT if key in batch}
         for name, rows in (kept | model.predict_step(batch)).items():
             found.setdefault(name, []).append(rows.numpy())

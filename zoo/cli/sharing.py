@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.checkpoints import catalog
-from zoo.checkpoints.files import FILES, copy
-from zoo.cli.words import add_data
+from zoo.checkpoints.files import copy
+from zoo.cli.data import add_data, chosen
 from zoo.errors import ZooError
 
 
@@ -79,7 +79,12 @@ def _push(args: argparse.Namespace) -> None:
         if args.folder is not None or args.organisation is None:
             raise ZooError("to push all, write: zoo push --all --organisation ORGANISATION.")
         owner = args.organisation
-        _for_all(lambda name: _push_one(args, catalog.shipped(name), f"{owner}/{name}"))
+
+        def push_shipped(name: str) -> str:
+            catalog.check_pins(catalog.shipped(name))
+            return _push_one(args, catalog.shipped(name), f"{owner}/{name}")
+
+        _for_all(push_shipped)
         return
     if args.repository is None:
         raise ZooError("zoo push needs a folder and organisation/name, or --all.")
@@ -87,19 +92,18 @@ def _push(args: argparse.Namespace) -> None:
 
 
 def _push_one(args: argparse.Namespace, folder: Path, repository: str) -> str:
-    from zoo import hub
+    from zoo.checkpoints.models import upload
     from zoo.pretrained.loading import check_golden, from_pretrained
 
     check_golden(from_pretrained(str(folder)), folder)
-    result = hub.push(
+    result = upload(
         folder,
         repository,
-        files=FILES,
         private=args.private or None,
         revision=args.revision,
         commit_message=args.message,
         create_pr=args.create_pr,
-        keep_readme=not args.replace_card,
+        replace_card=args.replace_card,
     )
     return result.url if result.changed else f"{result.url} holds the same files already"
 
@@ -131,7 +135,7 @@ def _card(args: argparse.Namespace) -> None:
         from zoo.pretrained.loading import from_pretrained
 
         model = from_pretrained(str(args.folder))
-        data = data_module(model, args.data)
+        data = data_module(model, *chosen(args, lambda: model.data))
         data.prepare_data()
         data.setup("test")
         draw(model, args.folder, held_out(data), data.label_names)

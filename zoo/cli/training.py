@@ -17,7 +17,10 @@ def add(commands: Any) -> None:
         ("validate", "measure a recipe's model on its validation set"),
         ("test", "measure a recipe's model on its test set"),
     ):
-        flags = f"Every other flag overrides the recipe: `zoo {name} RECIPE --help` lists them."
+        flags = (
+            f"Every other flag overrides the recipe: `zoo {name} RECIPE --help` shows those that "
+            "matter, --help-all all of them."
+        )
         command = commands.add_parser(name, help=summary, epilog=flags, first_only=True)
         command.add_argument("recipe", help="name (see `zoo recipes`) or path of a YAML file")
         command.set_defaults(run=_train)

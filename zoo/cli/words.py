@@ -45,11 +45,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def add_data(command: argparse.ArgumentParser) -> None:
-    """Give a command the flag `--data`."""
-    command.add_argument("--data", help="name of a DataModule; by default the model's own")
-
-
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows of as many cells each, in columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

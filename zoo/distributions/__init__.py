@@ -1,1 +1,1 @@
-"""Distributions that torch lacks, and the factors that families are built from."""
+"""Distributions that torch lacks, and the factors of families."""

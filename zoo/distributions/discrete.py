@@ -77,14 +77,14 @@ class Autoregressive(Lazy):
 
 
 class WordCounts(Distribution):
-    """How often each term is found in a document whose words are drawn independently.
+    """Counts of terms in a document whose words are drawn independently.
 
-    The probability is that of as many words in a given order, as perplexities count it: without the
-    multinomial coefficient. A document that is sampled has a Poisson number of words.
+    The probability is that of the words in a given order, as in perplexities: without the
+    multinomial coefficient. A sampled document has a Poisson number of words.
 
     Args:
         probs: Probability of each term, (..., V).
-        mean_length: Words of a sampled document, on average.
+        mean_length: Mean number of words of a sampled document.
     """
 
     def __init__(self, probs: Tensor, mean_length: float) -> None:
@@ -97,11 +97,11 @@ class WordCounts(Distribution):
         return self.mean_length * self.probs
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Nats of counts (..., V), shape (...,)."""
+        """Log-probability in nats: counts (..., V) to (...,)."""
         words: Tensor = torch.special.xlogy(value, self.probs)
         return words.sum(-1)
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = ()) -> Tensor:
-        """Draw counts, (*sample_shape, ..., V): independent Poisson numbers add up to one."""
+        """Draw counts, (*sample_shape, ..., V), independent Poisson; their sum is Poisson, too."""
         return torch.poisson(self.mean.expand(*sample_shape, *self.mean.shape))

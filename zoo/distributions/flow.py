@@ -9,16 +9,42 @@ from torch.distributions import Distribution
 
 from zoo.distributions.lazy import Lazy, as_made
 
+REACH = 10.0  # bound of codes with prior N(0, I); codes of data stay within it
+
+
+class LogTails:
+    """Map of vectors that keeps numbers in [-10, 10] and takes ±(10 + t) to ±(10 + log(1 + t)).
+
+    Steps of a flow multiply, so that an image unlike those of training would otherwise have a code
+    of thousands.
+    """
+
+    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map z, (..., D), and return log |det| of the Jacobian, (...)."""
+        inside = z.clamp(-REACH, REACH)
+        beyond = z - inside
+        shrunk = beyond.abs().log1p()
+        return inside + beyond.sign() * shrunk, -shrunk.sum(-1)
+
+    def inv(self, y: Tensor) -> Tensor:
+        """Undo the map of (..., D)."""
+        inside = y.clamp(-REACH, REACH)
+        beyond = y - inside
+        return inside + beyond.sign() * beyond.abs().expm1()
+
+    def log_abs_det_jacobian(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.call_and_ladj(z)[1]
+
 
 class PushForward(Lazy):
     r"""The distribution of $z = f_T \circ \dots \circ f_1(z_0)$: that of a normalizing flow.
 
-    The density of its own last draw is known from the draw; that of any other z takes the inverse
-    of each f. Batch and event shape are those of z_0, which is a vector.
+    The last draw keeps its density; the density of any other z takes the inverse of each f. Batch
+    and event shape are those of z_0, which is a vector.
 
     Args:
         base: Distribution of z_0.
-        transforms: f_1 to f_T, of zuko.
+        transforms: f_1 to f_T, with the methods of zuko's.
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -32,11 +58,11 @@ class PushForward(Lazy):
     @property
     @as_made
     def centre(self) -> Tensor:
-        """Where the mean of z_0 goes: (*batch_shape, D)."""
+        """Image of the mean of z_0: (*batch_shape, D)."""
         return self.push(self._base.mean)[0]
 
     def push(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Map z_0, (..., D), to z, and give its log |det dz / dz_0|, (...)."""
+        """Map z_0, (..., D), to z, and return log |det dz / dz_0|, (...)."""
         log_det = z.new_zeros(z.shape[:-1])
         for f in self._transforms:
             z, change = f.call_and_ladj(z)

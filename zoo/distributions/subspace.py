@@ -1,4 +1,4 @@
-"""Gaussians on a subspace, with white noise off it."""
+"""Gaussians on a subspace, with white noise orthogonal to it."""
 
 import math
 from typing import Any, ClassVar, NamedTuple
@@ -9,24 +9,31 @@ from torch.distributions import Distribution
 
 
 class Subspace(NamedTuple):
-    r"""Coordinates of data: $y = U^\top (x - b)$, and white noise off the subspace they span.
+    r"""Coordinates of data, $y = U^\top (x - b)$, and white noise orthogonal to the subspace.
 
-    A density q of y becomes one of x, $q(y) \, \mathcal N(x - b - U y; 0, s^2)$, whose last factor
-    is over the D - d directions that are left. Without a basis y is x - b, and nothing is left.
+    A density q of y gives a density of x, $q(y) \, \mathcal N(x - b - U y; 0, s^2)$, whose last
+    factor is over the other D - d directions. Without a basis y is x - b, and there are no others.
 
     Args:
         offset: b, (D,).
         basis: U with orthonormal columns, (D, d); None for all of the space.
-        variance: s^2, (), where there is a basis.
+        variance: s^2, (), if there is a basis.
     """
 
     offset: Tensor
     basis: Tensor | None = None
     variance: Tensor | None = None
 
-    def coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Project x of shape (..., D): y, (..., d), and the log-density of what is left, (...)."""
-        centred = x - self.offset
+    def to(self, dtype: torch.dtype) -> "Subspace":
+        """The subspace with its basis and variance in a type; the offset keeps all digits."""
+        return Subspace(self.offset, *(None if t is None else t.to(dtype) for t in self[1:]))
+
+    def coordinates(self, x: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Project x of shape (..., D): y, (..., d), and the log-density of the remainder, (...).
+
+        Both have the type and the device of `like`; x is centred before it is rounded to that type.
+        """
+        centred = (x.to(like.device) - self.offset).to(like.dtype)
         if self.basis is None or self.variance is None:
             return centred, centred.new_zeros(()).expand(centred.shape[:-1])
         y = centred @ self.basis
@@ -37,7 +44,8 @@ class Subspace(NamedTuple):
 
     def embed(self, y: Tensor) -> Tensor:
         """The point of the subspace whose coordinates are y: (..., d) to (..., D)."""
-        return self.offset + (y if self.basis is None else y @ self.basis.mT)
+        x = self.offset + (y if self.basis is None else y @ self.basis.mT)
+        return x.to(y.dtype)
 
 
 class SubspaceGaussian(Distribution):
@@ -68,8 +76,8 @@ class SubspaceGaussian(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats: value broadcasts with (B, *event_shape)."""
         with torch.autocast(value.device.type, enabled=False):
-            x = value.flatten(-len(self.event_shape)).to(self._mean.dtype)
-            y, rest = self._subspace.coordinates(x)
+            x = value.flatten(-len(self.event_shape))
+            y, rest = self._subspace.coordinates(x, self._mean)
             y = y - self._mean
             if self._diagonal:
                 white, log_det = y * self._factor, self._factor.log().sum(-1)

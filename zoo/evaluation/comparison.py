@@ -7,7 +7,7 @@ distances of samples only where the same network looked.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo import datamodules
 from zoo.base import LatentVariableModel
 from zoo.batches import on_device
 from zoo.checkpoints import catalog
 from zoo.checkpoints.files import write_text
 from zoo.checkpoints.metrics import Metric
 from zoo.datamodules.base import DataModule, ImageDataModule
-from zoo.errors import ZooError, nearest
-from zoo.evaluation.data import data_module, held_out
+from zoo.errors import ZooError, in_any_case, nearest
+from zoo.evaluation.data import data_class, data_module, held_out
 from zoo.evaluation.probes import labelled, probed
 from zoo.evaluation.protocol import Protocol
 from zoo.evaluation.samples import drawing
@@ -41,7 +40,11 @@ TIMED_FOR = 1.0  # seconds, at least
 
 
 def compare(
-    models: Sequence[str], data: str | None = None, suite: str = "quick", device: str = "cpu"
+    models: Sequence[str],
+    data: str | None = None,
+    suite: str = "quick",
+    device: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Row]:
     """Ask several models the same: a suite's jobs, probes beside PCA, speed, and pictures.
 
@@ -52,6 +55,7 @@ def compare(
         data: Name of a DataModule, in any case; by default each model's own.
         suite: Which of `zoo.evaluation.suites.SUITES`.
         device: Where to measure, such as `cuda`.
+        settings: Arguments of the data, such as `root` of an `ImageFolder`.
 
     Returns:
         A row a model; those that the data do not fit have a note in place of numbers.
@@ -60,23 +64,25 @@ def compare(
         ZooError: if there is no such model, suite or DataModule.
         DataError: if files of the data are missing or damaged.
     """
+    suite = in_any_case(suite, SUITES)
     if suite not in SUITES:
         raise ZooError(f"there is no suite {suite!r}; {nearest(suite, SUITES)}")
     if data is not None:
-        known = {name.casefold(): name for name in datamodules.__all__}
-        if data.casefold() not in known:
-            raise ZooError(f"there is no DataModule {data!r}; {nearest(data, known.values())}")
-        data = known[data.casefold()]
-    names = [name for given in models for name in _names(given)]
+        data = data_class(data).__name__
     jobs, protocol = SUITES[suite]
     rows, done = [], []
-    for name in dict.fromkeys(names):
-        work = work_folder(catalog.locate(name), protocol, data, device)
-        rows.append(_row(name, data, jobs, protocol, device, work))
+    for name in named(models):
+        work = work_folder(catalog.locate(name), protocol, data, device, settings)
+        rows.append(_row(name, data, settings, jobs, protocol, device, work))
         done.append(work)
     for work in done:
         forget(work)
     return rows
+
+
+def named(models: Sequence[str]) -> list[str]:
+    """The names that names and patterns stand for, each once."""
+    return [*dict.fromkeys(name for given in models for name in _names(given))]
 
 
 def _names(given: str) -> list[str]:
@@ -92,10 +98,11 @@ def _names(given: str) -> list[str]:
 def _row(
     name: str,
     data: str | None,
+    settings: Mapping[str, Any] | None,
     jobs: Sequence[str],
     protocol: Protocol,
     device: str,
-    work: Path,
+    work: Path | None,
 ) -> Row:
     model = from_pretrained(name).to(device)
     about = catalog.describe(name)
@@ -109,10 +116,10 @@ def _row(
         condition=model.condition,
     )
     try:
-        module = data_module(model, data)
+        module = data_module(model, data, settings)
     except ZooError as error:
         return replace(row, note=str(error))
-    metrics = run(model, jobs, protocol, data, work)
+    metrics = run(model, jobs, protocol, data, work, settings)
     note = "" if metrics else "no job applies"
     batch = on_device(next(iter(held_out(module, TIMED))), model.device)
     x, verbs, fixed = model.inputs(batch), model.verbs(), model.conditioned(batch)

@@ -1,42 +1,67 @@
 """The data that a model is measured on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from zoo import datamodules
 from zoo.base import LatentVariableModel
 from zoo.batches import part
-from zoo.checkpoints.arguments import checked_arguments
+from zoo.checkpoints.arguments import arguments, checked_arguments
 from zoo.datamodules.base import DataModule, ImageDataModule, Split
-from zoo.errors import ZooError, brief, nearest
+from zoo.errors import ZooError, brief, in_any_case, nearest
 
 T = TypeVar("T")
 
 
-def data_module(model: LatentVariableModel, name: str | None = None) -> DataModule:
+def data_class(name: str | None) -> type[DataModule]:
+    """The DataModule of a name, in any case.
+
+    Raises:
+        ZooError: if there is none.
+    """
+    if name is None:
+        raise ZooError("this model does not say what it was trained on; name a DataModule.")
+    name = in_any_case(name, datamodules.__all__)
+    if name not in datamodules.__all__:
+        raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
+    found: type[DataModule] = getattr(datamodules, name)
+    return found
+
+
+def data_module(
+    model: LatentVariableModel,
+    name: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> DataModule:
     """Build a DataModule that prepares inputs as this model expects them.
 
     Args:
         model: The model; without a name, its own training data's module is built.
-        name: Name of another DataModule, such as `Digits`; it gets the model's binarisation.
+        name: Name of another DataModule, such as `Digits`; it gets the model's binarisation, and
+            the size of the model's images where the data have none of their own.
+        settings: Arguments of the DataModule, beside those that the model was trained with.
 
     Raises:
-        ZooError: if the name is unknown, the model does not say what it was trained on, or the
-            data have another shape.
+        ZooError: if the name is unknown, the model does not say what it was trained on, an argument
+            is unknown or missing, or the data have another shape.
     """
-    own = model.data or {}
-    name = name or own.get("class_path")
-    if name is None:
-        raise ZooError("this model does not say what it was trained on; name a DataModule.")
-    if name not in datamodules.__all__:
-        raise ZooError(f"there is no DataModule {name!r}; {nearest(name, datamodules.__all__)}")
-    arguments = dict(own.get("init_args", {}))
-    arguments.pop("root", None)  # a path of the machine that the checkpoint is from
+    own, settings = model.data or {}, settings or {}
+    cls = data_class(name or own.get("class_path"))
+    name, given = cls.__name__, dict(own.get("init_args", {}))
+    given.pop("root", None)  # a path of the machine that the checkpoint is from
     if name != own.get("class_path"):
-        arguments = {k: v for k, v in arguments.items() if k == "binarization"}
-    cls = getattr(datamodules, name)
+        given = {k: v for k, v in given.items() if k == "binarization" and k in arguments(cls)}
+        if cls is datamodules.ImageFolder:
+            given |= {"channels": model.x_shape[0], "size": model.x_shape[-1]}
+    for key, parameter in arguments(cls).items():
+        if parameter.default is parameter.empty and key not in {**given, **settings}:
+            folder = " or --images FOLDER" if cls is datamodules.ImageFolder else ""
+            raise ZooError(
+                f"{name} needs its argument {key}, which no checkpoint holds; add --set "
+                f"{key}=VALUE{folder}."
+            )
     try:
-        module: DataModule = cls(**checked_arguments(cls, "the model's data", arguments, {}))
+        module = cls(**checked_arguments(cls, "the model's data", given, settings))
     except TypeError as error:
         raise ZooError(f"{name} cannot be built from the model's data: {brief(error)}") from None
     if isinstance(module, ImageDataModule) and module.x_shape != model.x_shape:

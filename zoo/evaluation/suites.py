@@ -9,17 +9,18 @@ jobs than `likelihood` name theirs, by which `zoo verify` measures them again.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from zoo.base import LatentVariableModel
 from zoo.checkpoints.files import CONFIG, WEIGHTS, read_json, sha256, write_json
 from zoo.checkpoints.metrics import Metric, entries, metrics_of
-from zoo.errors import ZooError, nearest
+from zoo.checkpoints.paths import portable
+from zoo.errors import ZooError, in_any_case, nearest
 from zoo.evaluation.codes import codes
 from zoo.evaluation.data import data_module
 from zoo.evaluation.disentanglement import disentanglement
@@ -71,6 +72,7 @@ def run(
     protocol: Protocol,
     dataset: str | None = None,
     work: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Metric]:
     """Do jobs one after another.
 
@@ -81,15 +83,18 @@ def run(
         dataset: Name of a DataModule; by default the model's own.
         work: Folder to keep what is done in, job by job and batch by batch; what is there already
             is not done again. See `work_folder`.
+        settings: Arguments of the DataModule: see `data_module`.
 
     Raises:
         ZooError: if there is no such job, or the dataset is unknown.
         DataError: if its files are missing or damaged.
     """
+    jobs = [in_any_case(name, JOBS) for name in jobs]
     for name in jobs:
         if name not in JOBS:
             raise ZooError(f"there is no job {name!r}; {nearest(name, JOBS)}")
-    job = Job(model, data_module(model, dataset), protocol, work)
+    job = Job(model, data_module(model, dataset, settings), protocol, work)
+    stated = portable(settings or {})
     found: list[Metric] = []
     training = model.training
     model.eval()
@@ -101,7 +106,7 @@ def run(
                 continue
             with torch.random.fork_rng():
                 torch.manual_seed(protocol.seed)
-                metrics = [_signed(metric, name, job) for metric in JOBS[name](job)]
+                metrics = [_signed(metric, name, job, stated) for metric in JOBS[name](job)]
             if done is not None:
                 write_json(done, {"metrics": entries(metrics)})
             found += metrics
@@ -110,7 +115,7 @@ def run(
     return found
 
 
-def _signed(metric: Metric, name: str, job: Job) -> Metric:
+def _signed(metric: Metric, name: str, job: Job, settings: Mapping[str, Any]) -> Metric:
     """The metric with the names of what was measured and of the job that did."""
     return replace(
         metric,
@@ -118,10 +123,17 @@ def _signed(metric: Metric, name: str, job: Job) -> Metric:
         dataset=type(job.module).__name__,
         split="test",
         job=None if name == "likelihood" else name,
+        settings=dict(settings) or None,
     )
 
 
-def work_folder(folder: Path, protocol: Protocol, dataset: str | None, device: str) -> Path:
+def work_folder(
+    folder: Path,
+    protocol: Protocol,
+    dataset: str | None,
+    device: str,
+    settings: Mapping[str, Any] | None = None,
+) -> Path | None:
     """Where `run` keeps what it has done of a checkpoint: in the user's cache, by what is asked.
 
     Args:
@@ -129,17 +141,27 @@ def work_folder(folder: Path, protocol: Protocol, dataset: str | None, device: s
         protocol: How it is measured.
         dataset: On what.
         device: Where.
+        settings: Arguments of the data.
+
+    Returns:
+        The folder, or None where the user has no cache that can be written to.
     """
     hashes = [sha256(folder / file) for file in (CONFIG, WEIGHTS)]
-    asked = json.dumps([*hashes, protocol, dataset, device, __version__, str(torch.__version__)])
+    about = [protocol, dataset, device, dict(settings or {})]
+    asked = json.dumps([*hashes, *about, __version__, str(torch.__version__)])
     key = hashlib.sha256(asked.encode()).hexdigest()[:32]
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "latent-zoo" / "evaluations" / key
+    try:
+        work = Path(cache).expanduser() / "latent-zoo" / "evaluations" / key
+        work.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a read-only disk, or nobody's home
+        return None
+    return work if os.access(work, os.W_OK) else None
 
 
-def forget(work: Path) -> None:
+def forget(work: Path | None) -> None:
     """Remove what `run` kept, if it kept anything."""
-    if work.is_dir():
+    if work is not None and work.is_dir():
         for path in work.iterdir():
             path.unlink()
         work.rmdir()

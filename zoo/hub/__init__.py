@@ -1,24 +1,19 @@
-"""Checkpoints to and from the Hugging Face Hub: folder in, folder out.
-
-Requests are huggingface_hub's; that what has arrived is what the commit states is checked here.
-"""
+"""Checkpoints to and from the Hub: requests are huggingface_hub's, what arrives is hashed here."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.hub.download import pull
-    from zoo.hub.errors import HubError
-    from zoo.hub.upload import PushResult, push
-
-__all__ = ["HubError", "PushResult", "pull", "push"]
+    from zoo.hub.download import pull as pull
+    from zoo.hub.errors import HubError as HubError
+    from zoo.hub.upload import PushResult as PushResult
+    from zoo.hub.upload import push as push
 
 _HOME = {"HubError": "errors", "PushResult": "upload", "pull": "download", "push": "upload"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the Hub's client, which takes half a second, when it is needed."""
+    """Import the client, which takes half a second, when it is needed."""
     if name not in _HOME:
         raise AttributeError(f"module 'zoo.hub' has no attribute {name!r}.")
-    globals()[name] = value = getattr(import_module(f"zoo.hub.{_HOME[name]}"), name)
-    return value
+    return getattr(import_module(f"zoo.hub.{_HOME[name]}"), name)

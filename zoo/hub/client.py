@@ -1,123 +1,86 @@
-"""Limits on the Hub's client, which waits as long as it is told to and reads whatever it is sent.
+"""What pull and push ask of huggingface_hub's client, and the hashes that they compare."""
 
-They are hooks of its session, there for as long as a call takes: the session stays the user's own.
-"""
-
-import contextlib
-import math
-import threading
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from huggingface_hub import get_session
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import hf_raise_for_status, httpx  # type: ignore[attr-defined]
+from huggingface_hub import HfApi, constants, get_session
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from zoo.hub import limits
-from zoo.hub.errors import TRANSIENT, root
 
-CHANGED = 412  # somebody has pushed meanwhile, so that it is to be seen again what is there
-
+TRANSIENT = (408, 412, 429, 500, 502, 503, 504)  # 412: somebody has pushed meanwhile
 T = TypeVar("T")
-_LOCK = threading.Lock()
 
 
-@contextlib.contextmanager
-def limited(
-    most: int, commit: str = "", digest: str = "", *, uploads: bool = False
-) -> Iterator[None]:
-    """Bound what this thread's requests wait for, and what is read of the answers.
+class State(NamedTuple):
+    """What the Hub says of a revision: its commit, the hash of each file, whether it is private."""
 
-    Args:
-        most: Bytes that are read of an answer.
-        commit: What a file belongs to, whatever the answer about it says.
-        digest: What it is stored under, likewise: the client makes paths of both.
-        uploads: Bound the waiting of other threads too, as the client uploads in such.
-    """
-    session, thread, asked = get_session(), threading.get_ident(), set[str]()
-
-    def asks(request: httpx.Request) -> None:
-        mine = threading.get_ident() == thread
-        if mine or uploads:
-            timeouts = request.extensions["timeout"]
-            unset = [kind for kind, seconds in timeouts.items() if seconds is None]
-            request.extensions["timeout"] = timeouts | dict.fromkeys(unset, limits.PUSH_TIMEOUT)
-        if mine:
-            request.headers["Accept-Encoding"] = "identity"
-            if request.method == "HEAD" and str(request.url) in asked:
-                # What was not answered is for `retry`: the client's session may be another by now.
-                raise httpx.ProxyError("no answer", request=request)
-            asked.add(str(request.url))
-
-    def answers(response: httpx.Response) -> None:
-        mine = threading.get_ident() == thread
-        if mine or uploads:
-            response.headers.pop("X-HF-Warning", None)  # the client would log it, whatever it says
-        if mine:
-            response.headers.pop("Content-Encoding", None)  # unpacked it may be a thousandfold
-            response.stream = _Bounded(response.stream, most)
-            if response.request.method == "HEAD":
-                response.headers.update({"X-Repo-Commit": commit, "X-Linked-ETag": digest})
-        if (mine or uploads) and response.status_code in TRANSIENT:
-            try:
-                hf_raise_for_status(response)
-            except HfHubHTTPError as error:  # hidden from the client, which would wait as told
-                raise RuntimeError("try again") from error
-
-    with _LOCK:
-        hooks = session.event_hooks
-        session.event_hooks = {
-            "request": [*hooks["request"], asks],
-            "response": [*hooks["response"], answers],
-        }
-    try:
-        yield
-    finally:
-        with _LOCK:
-            session.event_hooks = {
-                kind: [hook for hook in hooks if hook not in (asks, answers)]
-                for kind, hooks in session.event_hooks.items()
-            }
+    commit: str
+    hashes: dict[str, str]
+    private: bool
 
 
-class _Bounded(httpx.SyncByteStream):
-    """What an answer holds, unless it is too much or comes too slowly."""
+def connect(token: str | bool | None) -> HfApi:
+    """The client; HF_ENDPOINT is read now, and not when the client was imported."""
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, token=token)
 
-    def __init__(self, stream: Any, most: int) -> None:
-        self.stream, self.most = stream, most
 
-    def __iter__(self) -> Iterator[bytes]:
-        begun, length = time.monotonic(), 0
-        for chunk in self.stream:
-            length += len(chunk)
-            if length > self.most:
-                raise OSError("too much")
-            if time.monotonic() > begun + limits.PATIENCE + length / limits.SLOWEST:
-                raise TimeoutError("too slow")
-            yield chunk
+def is_offline() -> bool:
+    """Whether HF_HUB_OFFLINE is set, now or when the client was imported."""
+    asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES
+    return asked or constants.is_offline_mode()
 
-    def close(self) -> None:
-        self.stream.close()
+
+def state(hub: HfApi, repo_id: str, revision: str) -> State:
+    """Ask what a revision is."""
+    info = hub.model_info(repo_id, revision=revision, timeout=limits.TIMEOUT, files_metadata=True)
+    if not info.sha or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
+        raise ValueError("A commit becomes the name of a folder.")
+    files = {f.rfilename: f.lfs.sha256 if f.lfs else f.blob_id for f in info.siblings or ()}
+    hashes = {name: digest for name, digest in files.items() if digest}
+    return State(info.sha, hashes, bool(info.private))
+
+
+def hashes_to(file: Path, digest: str) -> bool:
+    """Whether a file is there and has this hash: git's of 40 digits, or else sha256."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        if len(digest) == 40:
+            return git_hash(content.read()) == digest
+        return sha_fileobj(content).hex() == digest
 
 
 def retry(call: Callable[[], T]) -> T:
-    """Call again after an error that may pass."""
-    tries, begun = 0, time.monotonic()
-    while True:
+    """Call again after an error that may pass: the client retries some requests only."""
+    for wait in limits.WAITS:
         try:
             return call()
-        except Exception as error:
-            wait = max(limits.BACKOFF * 2.0**tries, _asked(root(error)))
-            if tries >= limits.RETRIES or time.monotonic() + wait > begun + limits.PATIENCE:
+        except (httpx.TransportError, OSError) as error:
+            if not _may_pass(error):
                 raise
         time.sleep(wait)
-        tries += 1
+    return call()
 
 
-def _asked(error: BaseException) -> float:
-    """Seconds that the Hub asks to wait; infinity if it is of no use."""
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in {*TRANSIENT, CHANGED}:
-        said = error.response.headers.get("Retry-After", "")
-        return float(said) if said.isdecimal() else 0.0
-    return 0.0 if isinstance(error, httpx.TransportError) else math.inf
+def _may_pass(error: Exception) -> bool:
+    """A broken connection, a file that was cut (a plain OSError), or a status that says so."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return type(error) is OSError or isinstance(error, httpx.TransportError) or status in TRANSIENT
+
+
+@contextmanager
+def timed() -> Iterator[None]:
+    """Give the client's requests a time-out: it pushes without one."""
+    session = get_session()
+    before, session.timeout = session.timeout, limits.TIMEOUT
+    try:
+        yield
+    finally:
+        session.timeout = before

@@ -1,22 +1,17 @@
-"""A checkpoint to the Hub."""
+"""A checkpoint to the Hub, in one commit."""
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, errors
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, errors
 
-from zoo.hub import limits
-from zoo.hub.client import limited, retry
-from zoo.hub.errors import HubError, Target, in_a_sentence, is_offline
-from zoo.hub.stated import State, hashes_to, state
-
-README = "README.md"
+from zoo.hub.client import State, connect, hashes_to, is_offline, retry, state, timed
+from zoo.hub.errors import HubError, in_a_sentence
 
 
-@dataclass(frozen=True)
-class PushResult:
+class PushResult(NamedTuple):
     """Where a push ended up: the commit that holds the folder, its page, and whether it is new."""
 
     commit: str
@@ -38,9 +33,8 @@ def push(
 ) -> PushResult:
     """Make a folder's checkpoint the one that a repository holds, in one commit or none.
 
-    The repository and the branch are created where they are missing. Of the names in `files` the
-    repository holds afterwards just those of the folder: a file that the folder lacks would belong
-    to another checkpoint and is removed. Names outside `files` are left alone, here and there.
+    Repository and branch are created where they are missing. Of the names in `files` the repository
+    then holds just those of the folder; other names are left alone.
 
     Args:
         folder: Where the files lie.
@@ -52,77 +46,55 @@ def push(
         create_pr: Open a pull request instead of committing to the branch.
         token: As everywhere in huggingface_hub: None means the one that is logged in, False none.
         keep_readme: Leave a README alone that is there already and differs.
-    """
-    target, folder = Target(repo_id, revision or "main", token, "push"), Path(folder)
-    tries = 0
 
-    @limited(limits.ANSWER, uploads=True)
+    Raises:
+        HubError: if the Hub does not take it.
+    """
+    hub, revision, folder, tries = connect(token), revision or "main", Path(folder), 0
+    here = {name for name in files if (folder / name).is_file()}
+
     def attempt() -> PushResult:
         nonlocal tries
-        there = _created(target, private)
-        add, drop = difference(there, folder, files, keep_readme)
-        if not add and not drop:
-            # A commit whose answer was lost is found here by the second try, and was ours.
-            url = f"{target.endpoint}/{repo_id}/commit/{there.commit}"
-            return PushResult(there.commit, url, changed=tries > 0)
+        head, hashes, is_private = _created(hub, repo_id, revision, private)
+        if private and not is_private:
+            raise HubError(f"{repo_id} is public and private=True was asked for: push elsewhere.")
+        kept = {"README.md"} & hashes.keys() if keep_readme else set()
+        add = [n for n in sorted(here - kept) if not hashes_to(folder / n, hashes.get(n, ""))]
+        drop = sorted(hashes.keys() & {*files} - here - {"README.md"})
+        if not add and not drop:  # or a commit of ours, whose answer was lost
+            return PushResult(head, f"{hub.endpoint}/{repo_id}/commit/{head}", tries > 0)
         tries += 1
-        commit = target.api.create_commit(
+        deletions = [CommitOperationDelete(name) for name in drop]
+        commit = hub.create_commit(
             repo_id,
-            [
-                *(CommitOperationAdd(name, folder / name) for name in add),
-                *(CommitOperationDelete(name) for name in drop),
-            ],
+            [*(CommitOperationAdd(name, folder / name) for name in add), *deletions],
             commit_message=commit_message or "Upload checkpoint",
-            revision=target.revision,
+            revision=revision,
             create_pr=create_pr,
-            parent_commit=there.commit,
+            parent_commit=head,
         )
-        made = replace(target, revision=commit.oid)
-        there = retry(lambda: state(made, limits.PUSH_TIMEOUT))
-        left, _ = difference(there, folder, files, keep_readme)
-        if left:
+        _, hashes, _ = retry(lambda: state(hub, repo_id, commit.oid))
+        if left := [n for n in add if not hashes_to(folder / n, hashes.get(n, ""))]:
             # The client leaves out what a .gitignore in the repository names, and says nothing.
-            raise HubError(
-                f"The Hub has not taken {', '.join(left)} into {repo_id}: look for a .gitignore "
-                "there that names them, and whether something writes to the folder; push again."
-            )
+            raise HubError(f"The Hub has not taken {', '.join(left)}: look for a .gitignore there.")
         return PushResult(commit.oid, commit.pr_url or commit.commit_url, changed=True)
 
-    with in_a_sentence(target, files):
+    with in_a_sentence(hub, repo_id, revision, files), timed():
         if is_offline():
-            raise HubError("HF_HUB_OFFLINE is set, so nothing was pushed: unset it and push again.")
-        if not any((folder / name).is_file() for name in files):
+            raise HubError("Nothing is pushed with HF_HUB_OFFLINE: unset it and push again.")
+        if not here:
             raise HubError(f"{folder} has no file of a checkpoint: nothing was pushed, check it.")
-        # A second try could open a second pull request.
-        return attempt() if create_pr else retry(attempt)
+        return attempt() if create_pr else retry(attempt)  # not to open a second pull request
 
 
-def _created(target: Target, private: bool | None) -> State:
-    """State of the branch, which is created with its repository where they are missing."""
+def _created(hub: HfApi, repo_id: str, revision: str, private: bool | None) -> State:
+    """The branch's state; the branch and its repository are created where they are missing."""
     try:
-        there = state(target, limits.PUSH_TIMEOUT)
+        return state(hub, repo_id, revision)
     except errors.GatedRepoError:
         raise
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        if isinstance(error, errors.RepositoryNotFoundError):
-            target.api.create_repo(target.repo_id, private=private, exist_ok=True)
-        if target.revision != "main":
-            target.api.create_branch(target.repo_id, branch=target.revision, exist_ok=True)
-        there = state(target, limits.PUSH_TIMEOUT)
-    if private and not there.private:
-        raise HubError(
-            f"{target.repo_id} is public and private=True was asked for, so nothing was pushed: "
-            f"change it at {target.endpoint}/{target.repo_id}/settings, or push to another name."
-        )
-    return there
-
-
-def difference(
-    there: State, folder: Path, files: Collection[str], keep_readme: bool
-) -> tuple[list[str], list[str]]:
-    """Names to add to a commit and names to drop from it so that it holds the folder."""
-    stated = {name: file.digest for name, file in there.files.items()}
-    here = {name for name in files if (folder / name).is_file()}
-    kept = {README} & stated.keys() if keep_readme else set()
-    same = {name for name in here & stated.keys() if hashes_to(folder / name, stated[name])}
-    return sorted(here - kept - same), sorted(stated.keys() & {*files} - here - {README})
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+        hub.create_repo(repo_id, private=private, exist_ok=True)
+        if revision != "main":
+            hub.create_branch(repo_id, branch=revision, exist_ok=True)
+        return state(hub, repo_id, revision)

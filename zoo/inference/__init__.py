@@ -1,4 +1,4 @@
-"""How much is log p(x), and what is p(z | x)? Pure functions over the verbs."""
+"""Estimates of log p(x), and draws from p(z | x): pure functions over the verbs."""
 
 from zoo.inference.ais import Bracket as Bracket
 from zoo.inference.ais import annealed_importance_sampling as annealed_importance_sampling

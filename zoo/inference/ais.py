@@ -1,6 +1,6 @@
 r"""Annealed importance sampling (Neal 2001, https://arxiv.org/abs/physics/9803008).
 
-From $f_0$, which can be drawn from and is $q(z \mid x)$ or $p(z)$, a chain moves to
+A chain starts with a draw from $f_0$, either $q(z \mid x)$ or $p(z)$, and moves to
 $f_T = p(x, z)$ through $f_t = f_0^{1 - \beta_t} \, p(x, z)^{\beta_t}$ by transitions that leave
 $f_t$ invariant, here Hamiltonian Monte Carlo (Wu et al. 2017, https://arxiv.org/abs/1611.04273):
 
@@ -8,13 +8,13 @@ $$w = \prod_{t=1}^T \frac{f_t(z_{t-1})}{f_{t-1}(z_{t-1})}, \qquad \mathbb E[w] =
   \mathbb E \Big[ \log \frac 1k \sum_{i=1}^k w_i \Big] \le \log p(x).$$
 
 With T = 1 this is importance sampling. Run from $f_T$ to $f_0$, from an exact draw of
-$p(z \mid x)$, the same product is an unbiased estimate of $1 / p(x)$, and minus its logarithm an
-upper bound. Exact draws are there where x was simulated: draw $z \sim p(z)$, then
-$x \sim p(x \mid z)$. Both sides are bidirectional Monte Carlo (Grosse et al. 2015,
+$p(z \mid x)$, the same product is an unbiased estimate of $1 / p(x)$, and minus its logarithm is an
+upper bound. Simulated data have exact draws: draw $z \sim p(z)$, then $x \sim p(x \mid z)$. Both
+bounds together are bidirectional Monte Carlo (Grosse et al. 2015,
 https://arxiv.org/abs/1511.02543).
 
-$\beta_t$ is a sigmoid of t (there, section 6.2). Step sizes, one for each temperature and datum,
-are adapted in a run of their own: a chain whose steps depend on its past has biased weights.
+$\beta_t$ is a sigmoid of t (ibid., section 6.2). A separate run adapts the step sizes, one for each
+temperature and datum, because weights are biased if the steps of a chain depend on its past.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ from zoo.inference.hamiltonian import Density, adapted, state_at, transition
 Start = Literal["posterior", "prior"]
 
 TARGET = 0.65  # acceptance that step sizes aim at (Wu et al. 2017; Neal 2011, section 4.4)
-PILOT = 100  # temperatures at which step sizes are found; those that follow take the same
-CHUNK = 4096  # codes decoded at a time, or those of one chain of each datum
+PILOT = 100  # temperatures at which step sizes are adapted; those in between use the same
+CHUNK = 4096  # codes decoded at a time, but at least one for each datum
 
 
 class Bracket(NamedTuple):
@@ -43,7 +43,7 @@ class Bracket(NamedTuple):
 
 
 class _Path(NamedTuple):
-    """The densities f_t between a start and p(x, z) of B data, and how to move at each.
+    """The densities f_t between a start and p(x, z) of B data, and the length of transitions.
 
     Args:
         start: f_0, batch shape (B,).
@@ -69,10 +69,10 @@ def annealed_importance_sampling(
     """Bound log p(x) from below, in expectation.
 
     It takes chains x (distributions + 100) x (leapfrog_steps + 1) gradients of the decoder for each
-    datum. The error is that of the mean of the weights by the delta method.
+    datum. The standard error is that of the mean weight, by the delta method.
 
     Args:
-        model: Model with `prior` and `likelihood`, and `posterior` where chains start there.
+        model: Model with `prior` and `likelihood`, and `posterior` if chains start there.
         x: Data of shape (B, ...).
         distributions: Steps from the start to p(x, z), T.
         chains: Chains per datum.
@@ -98,13 +98,13 @@ def bidirectional_monte_carlo(
 ) -> Bracket:
     r"""Bound log p(x) from both sides, for x whose code has an exact draw from the posterior.
 
-    The chains of an upper bound all start at its one z, so their weights are not independent: its
-    stated error leaves out what another z would change. The spread over data does not.
+    All chains of an upper bound start at the same z, so their weights are not independent: its
+    standard error does not include the variance over z. The spread over data does.
 
     Args:
-        model: Model with `prior` and `likelihood`, and `posterior` where chains start there.
+        model: Model with `prior` and `likelihood`, and `posterior` if chains start there.
         x: Data of shape (B, ...).
-        z: Exact draws of p(z | x), (B, *latent_shape): those that x was simulated from.
+        z: Exact draws of p(z | x), (B, *latent_shape): the codes that x was simulated from.
         distributions: Steps between the ends, T.
         chains: Chains per datum in each direction.
         start: The other end: q(z | x) or p(z).
@@ -142,7 +142,7 @@ def _path(
 
 
 def _step_sizes(path: _Path, chains: int) -> Tensor:
-    """Epsilon at the inner temperatures, (T - 1, B): adapted along the way from the start."""
+    """Epsilon at the inner temperatures, (T - 1, B), adapted in a run from the start."""
     inner = path.betas[1:-1]
     pilot = min(PILOT, len(inner))
     step_size = path.start.mean.new_full(path.start.batch_shape, 0.5, dtype=torch.float64)
@@ -158,7 +158,7 @@ def _step_sizes(path: _Path, chains: int) -> Tensor:
 
 
 def _together(data: Tensor) -> int:
-    """Chains of all data (B, ...) that are run at a time: of `CHUNK` codes, one at the least."""
+    """Number of chains for all data (B, ...) at a time: `CHUNK` codes, but at least one chain."""
     return max(1, CHUNK // max(1, len(data)))
 
 

@@ -47,7 +47,7 @@ def log_joint(model: Inferable, x: Tensor, z: Tensor) -> Tensor:
 
 
 def log_mean(log_w: Tensor) -> Bound:
-    """Log of the mean of k weights, given their logarithms (k, B), with its error."""
+    """Log of the mean of k weights, with its standard error, from log-weights (k, B)."""
     return _log_mean(log_w.logsumexp(0), (2 * log_w).logsumexp(0), len(log_w))
 
 
@@ -60,7 +60,7 @@ def _log_mean(log_sum: Tensor, log_sum_squares: Tensor, k: int) -> Bound:
 def elbo(model: Inferable, x: Tensor, q: Distribution | None = None) -> tuple[Tensor, Tensor]:
     """Distortion and rate from one posterior draw, (B,) each in nats; the ELBO is minus their sum.
 
-    The rate is KL(q || p) where torch has its closed form, else log q(z) - log p(z) at the draw.
+    The rate is KL(q || p) if torch has its closed form, else log q(z) - log p(z) at the draw.
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
@@ -73,11 +73,11 @@ def elbo(model: Inferable, x: Tensor, q: Distribution | None = None) -> tuple[Te
 
 
 def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q || p) in nats, (B,): exactly if torch can, else from one draw.
+    """KL(q || p) in nats, (B,): exact if torch has its closed form, else estimated by one draw.
 
     Args:
-        q: Of batch shape (B,).
-        p: Of batch shape ().
+        q: Distribution with batch shape (B,).
+        p: Distribution with batch shape ().
         z: A draw of q, (B, D).
     """
     try:
@@ -87,8 +87,8 @@ def divergence(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
 
 
 PART = 2**19
-"""Numbers of x that a CPU decodes at a time: memory for more comes anew from the system each time,
-page by page, which takes up to four times as long as the decoding."""
+"""Numbers of x that a CPU decodes at a time: for more, the system allocates new memory each time,
+page by page, which takes up to four times as long as decoding."""
 
 
 @torch.no_grad()
@@ -98,8 +98,8 @@ def importance_weighted_bound(
     r"""Estimate $\mathcal L_k$ for each x, in memory that does not grow with k.
 
     The standard error is that of $\log \frac 1k \sum_i w_i$ by the delta method,
-    $\sqrt{(k \sum w_i^2 / (\sum w_i)^2 - 1) / k}$. It is that of the bound, not the distance to
-    log p(x), and too small where k draws have missed the region that weighs most.
+    $\sqrt{(k \sum w_i^2 / (\sum w_i)^2 - 1) / k}$. It is the error of the bound, not its distance
+    to log p(x), and it is too small if the k draws miss the region with most of the weight.
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.

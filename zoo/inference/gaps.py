@@ -1,11 +1,11 @@
-r"""Why the ELBO is below log p(x) (Cremer, Li & Duvenaud 2018, https://arxiv.org/abs/1801.03558).
+r"""The gap between the ELBO and log p(x) (Cremer et al. 2018, https://arxiv.org/abs/1801.03558).
 
 $$\log p(x) - \mathcal L[q] =
   \underbrace{\log p(x) - \mathcal L[q^*]}_{\text{approximation}} +
   \underbrace{\mathcal L[q^*] - \mathcal L[q]}_{\text{amortisation}},$$
 
-where $q$ is the encoder's Gaussian and $q^*$ the best one for each datum. What is left with $q^*$
-is the price of a Gaussian with a diagonal covariance; the rest is the encoder's.
+where $q$ is the encoder's Gaussian and $q^*$ the best Gaussian for each datum. The approximation
+gap comes from Gaussians with a diagonal covariance, the amortisation gap from the encoder.
 """
 
 from typing import NamedTuple
@@ -20,10 +20,10 @@ from zoo.inference.refinement import refine
 
 
 class InferenceGap(NamedTuple):
-    """The three numbers that the gap lies between, each (B,) in nats with its error.
+    """Three bounds on log p(x), whose differences are the gaps, each (B,) in nats with its error.
 
     Args:
-        log_p: The sharpest estimate of log p(x), a lower bound in expectation.
+        log_p: The best estimate of log p(x), a lower bound in expectation.
         refined: The ELBO with q*.
         amortised: The ELBO with the encoder's q.
     """
@@ -57,15 +57,15 @@ def inference_gap(
 ) -> InferenceGap:
     """Split the gap of the ELBO.
 
-    log p(x) is that of the importance-weighted bound and of annealed importance sampling whose mean
-    over the data is higher: to choose for each datum would choose the luckier draw.
+    log p(x) is the importance-weighted bound or annealed importance sampling, whichever has the
+    higher mean over the data: a choice for each datum would be biased towards lucky draws.
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
         x: Data of shape (B, ...).
         samples: Importance samples per datum.
         distributions: Steps of annealed importance sampling.
-        chains: Its chains per datum.
+        chains: Chains of annealed importance sampling per datum.
         draws: Draws per datum for each ELBO; at least 2.
 
     Raises:

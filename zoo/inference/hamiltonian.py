@@ -10,7 +10,8 @@ $$r \leftarrow r + \tfrac \epsilon 2 \nabla \log p(z), \qquad
 
 The end is accepted with probability $\min(1, \exp(-\Delta \text{energy}))$, so $p$ stays invariant.
 One leapfrog step is Langevin dynamics with its Metropolis correction, MALA (section 5.2).
-$M^{-1}$ is the square of a `scale` for each entry of $z$, in whose units the code below has $r$.
+$M^{-1}$ is the square of a `scale` for each entry of $z$; the code below has $r$ in units of
+`scale`.
 
 Chains run as a batch: codes have shape (C, B, *latent_shape), C chains for each of B densities.
 """
@@ -28,11 +29,11 @@ Density = Callable[[Tensor], Tensor]
 """From codes (C, B, *latent_shape) to unnormalised log-densities in nats, (C, B)."""
 
 GAIN = 0.1
-"""How much a transition changes the log of the step size, times how far acceptance is off."""
+"""Change of the log of the step size per transition, per unit of error of the acceptance."""
 
 
 class State(NamedTuple):
-    """Codes (C, B, *latent_shape), their log-densities (C, B), and the gradients of these."""
+    """Codes (C, B, *latent_shape), their log-densities (C, B), and the densities' gradients."""
 
     z: Tensor
     log_p: Tensor
@@ -40,7 +41,7 @@ class State(NamedTuple):
 
 
 class Chains(NamedTuple):
-    """What a sampler gives.
+    """Result of a sampler.
 
     Args:
         z: Codes, (draws, C, B, *latent_shape).
@@ -54,7 +55,7 @@ class Chains(NamedTuple):
 
 
 def state_at(density: Density, z: Tensor) -> State:
-    """Evaluate a density and its gradient over codes alone, in full precision.
+    """Evaluate a density and its gradient with respect to codes only, in full precision.
 
     Raises:
         ValueError: if codes are not real numbers.
@@ -75,14 +76,14 @@ def state_at(density: Density, z: Tensor) -> State:
 def transition(
     density: Density, state: State, step_size: Tensor, leapfrog_steps: int, scale: Tensor
 ) -> tuple[State, Tensor]:
-    """One transition of every chain, which leaves the density invariant.
+    """Move every chain by one transition, which leaves the density invariant.
 
-    Each chain's step is up to a fifth longer or shorter, so that none can be in tune with an orbit
-    (Neal 2011, section 3.2).
+    Each chain's step is randomly up to a fifth longer or shorter, so that chains do not follow
+    periodic orbits (Neal 2011, section 3.2).
 
     Args:
         density: Unnormalised log-density.
-        state: Where the chains are.
+        state: State of the chains.
         step_size: Epsilon, (B,).
         leapfrog_steps: Gradients per transition.
         scale: Length of a step along each entry of a code at epsilon = 1, (B, *latent_shape).
@@ -99,7 +100,7 @@ def transition(
         r = r + 0.5 * step * end.gradient
         end = state_at(density, end.z + step * r)
         r = r + 0.5 * step * end.gradient
-    # A diverged trajectory has an energy that is no number: it is rejected.
+    # The energy of a diverged trajectory is NaN: it is rejected.
     log_ratio = energy - _kinetic(r) + end.log_p
     acceptance = log_ratio.exp().clamp(max=1).nan_to_num(0.0)
     taken = torch.rand_like(acceptance) < acceptance
@@ -117,7 +118,7 @@ def _kinetic(r: Tensor) -> Tensor:
 
 
 def adapted(step_size: Tensor, acceptance: Tensor, target: float) -> Tensor:
-    """A step size (B,) that brings the acceptance (C, B) nearer to its target.
+    """Step size (B,) that brings the acceptance (C, B) closer to its target.
 
     Stochastic approximation of the log of the step size (Andrieu & Thoms 2008, section 4.2).
     """
@@ -136,16 +137,16 @@ def hmc(
     """Draw from p(z | x) by Hamiltonian Monte Carlo, starting from q(z | x).
 
     The step size of each datum is adapted during the warm-up, then fixed at its geometric mean over
-    the second half of the warm-up. `scale` is the standard deviation of q.
+    the second half of the warm-up. The scale of steps is the standard deviation of q.
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
         x: Data of shape (B, ...).
-        draws: Transitions that are kept.
+        draws: Number of kept transitions.
         chains: Chains per datum, C.
-        warmup: Transitions before those; they adapt the step size and are not kept.
+        warmup: Number of earlier transitions, which adapt the step size and are not kept.
         leapfrog_steps: Gradients per transition.
-        target: Mean probability of acceptance that the step size aims at.
+        target: Target of the mean probability of acceptance.
 
     Raises:
         ValueError: if a count is not positive.
@@ -177,34 +178,34 @@ def hmc(
 def langevin(model: Inferable, x: Tensor, draws: int, chains: int = 4, warmup: int = 200) -> Chains:
     """Draw from p(z | x) by Metropolis-adjusted Langevin dynamics, starting from q(z | x).
 
-    This is `hmc` with one leapfrog step. The acceptance aimed at is 0.574, the best in many
+    This is `hmc` with one leapfrog step. The target acceptance is 0.574, the optimum in many
     dimensions (Roberts & Rosenthal 1998).
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
         x: Data of shape (B, ...).
-        draws: Transitions that are kept.
+        draws: Number of kept transitions.
         chains: Chains per datum, C.
-        warmup: Transitions before those; they adapt the step size and are not kept.
+        warmup: Number of earlier transitions, which adapt the step size and are not kept.
     """
     return hmc(model, x, draws, chains, warmup, leapfrog_steps=1, target=0.574)
 
 
 def effective_sample_size(draws: Tensor) -> Tensor:
-    r"""How many independent draws would tell the mean as well as those of several chains do.
+    r"""Number of independent draws that estimate the mean as well as the draws of several chains.
 
     $$n_\text{eff} = \frac{S C}{1 + 2 \sum_t \rho_t}, \qquad
       \rho_t = 1 - \frac{W - \frac 1C \sum_c s_c^2 \rho_{t, c}}{\hat V},$$
 
-    with the variance within chains $W$, the pooled variance $\hat V$, and the sum cut where that
-    of two neighbouring $\rho_t$ turns negative (Geyer 1992, section 3.3; Gelman et al. 2013,
-    section 11.5). Chains that disagree lower it.
+    with the variance within chains $W$, the pooled variance $\hat V$, and the sum cut where the sum
+    of two neighbouring $\rho_t$ becomes negative (Geyer 1992, section 3.3; Gelman et al. 2013,
+    section 11.5). Disagreement between chains lowers the number.
 
     Args:
         draws: Numbers of shape (S, C, ...), S >= 4 draws of C chains.
 
     Returns:
-        One for each number of a draw, (...), float64, at most S C.
+        The effective sample size for each number of a draw, (...), float64, at most S C.
     """
     s, c = draws.shape[:2]
     if s < 4:

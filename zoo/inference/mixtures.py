@@ -114,7 +114,7 @@ def log_densities(x: Tensor, means: Tensor, factors: Tensor, kind: Covariance) -
         flat, shift = _side_by_side(means, factors)
         parts = [_whitened(part, flat, shift, k) for part in _parts(x, k * dim)]
         squares = [torch.linalg.vector_norm(y, dim=-1).square() for y in parts]
-        return scale - 0.5 * torch.cat(squares)
+        return scale - 0.5 * _finite(torch.cat(squares))
     return torch.cat([_expanded(part, means, factors, kind) for part in _parts(x, k + dim)])
 
 
@@ -144,7 +144,12 @@ def _expanded(x: Tensor, means: Tensor, factors: Tensor, kind: Covariance) -> Te
     else:
         squares = x.square().sum(-1, keepdim=True) - 2 * x @ mu.mT + mu.square().sum(-1)
         squares = squares * a.square()
-    return (scale - 0.5 * squares).to(means.dtype)
+    return (scale - 0.5 * _finite(squares)).to(means.dtype)
+
+
+def _finite(squares: Tensor) -> Tensor:
+    """Squared distances, of data too far for their type as far as it goes."""
+    return squares.clamp(max=torch.finfo(squares.dtype).max / 4)
 
 
 @torch.no_grad()

@@ -1,13 +1,13 @@
 r"""Semi-amortised inference (Kim et al. 2018, https://arxiv.org/abs/1802.02550).
 
-The encoder's Gaussian is where the variational parameters of each datum start; gradient ascent on
-that datum's own bound goes on from there:
+The variational parameters of each datum start at the encoder's Gaussian, and gradient ascent
+maximises that datum's bound:
 
 $$q^*(z) = \mathcal N(\mu, \operatorname{diag} \sigma^2), \qquad (\mu, \sigma) = \arg \max
   \mathbb E_{q} [\log p(x, z) - \log q(z)], \qquad (\mu_0, \sigma_0) = \text{encoder}(x).$$
 
-The gradient goes through $z = \mu + \sigma \epsilon$ alone and not through the parameters of
-$\log q$, whose part of it has mean zero and only adds noise (Roeder, Wu & Duvenaud 2017,
+The gradient passes only through $z = \mu + \sigma \epsilon$, not through the parameters of
+$\log q$, whose contribution has mean zero and only adds noise (Roeder, Wu & Duvenaud 2017,
 https://arxiv.org/abs/1703.09194).
 """
 
@@ -27,8 +27,8 @@ def refine(
     """Fit a Gaussian with a diagonal covariance to the posterior of each datum.
 
     Adam moves the mean, in units of the start's standard deviation, and the logarithm of the scale.
-    Its learning rate falls to zero along a cosine, and with it the noise of the draws, which come
-    in pairs of opposite signs.
+    Its learning rate falls to zero along a cosine, which averages out the noise of the draws. Draws
+    come in pairs of opposite signs.
 
     Args:
         model: Model with `prior`, `posterior` and `likelihood`.
@@ -64,7 +64,7 @@ def refine(
             z = mu + sigma * noise
             q = gaussian(mu.detach(), sigma.detach(), len(start.event_shape))
             bound = (log_joint(model, x, z).double() - q.log_prob(z).double()).mean(0)  # (B,)
-            # Each datum has its own parameters, so the sum over data is B problems at once.
+            # Each datum has its own parameters, so the sum over data solves B problems at once.
             gradients = torch.autograd.grad(-bound.sum(), [shift, log_ratio])
         shift.grad, log_ratio.grad = gradients
         optimizer.step()

@@ -1,25 +1,25 @@
-r"""Which training data to see more often, by how rare their codes are (Amini et al. 2019).
+r"""Sampling weights of training data by the rarity of their codes (Amini et al. 2019).
 
 With $\hat Q_i$ a histogram of the i-th latent variable over the data, an example with the code z is
 drawn with a probability in proportion to (https://doi.org/10.1145/3306618.3314243)
 
 $$W(z) = \prod_i \frac 1 {\hat Q_i(z_i) + \alpha}.$$
 
-The smaller alpha, the nearer the draws are to uniform over the latent space; as it grows, to
-uniform over the data.
+With a smaller alpha, draws are closer to uniform over the latent space; with a larger alpha, closer
+to uniform over the data.
 """
 
 import torch
 from torch import Tensor
 
-REACH = 4.0  # histograms go from -4 to 4, where nearly all of an N(0, I) prior is
+REACH = 4.0  # histograms cover -4 to 4, which holds nearly all of an N(0, I) prior
 
 
 def histogram_shares(codes: Tensor, bins: int) -> Tensor:
-    """Q_i(z_i): of each number of a code, the share of the data in its bin, (N, D) float64.
+    """Q_i(z_i): the share of the data in the bin of each number of a code, (N, D) float64.
 
-    All histograms have the prior's range, and their outer bins what is beyond it. So a latent
-    variable that says nothing has all its data in the middle, and weighs all alike.
+    All histograms cover the prior's range, and their outer bins count values beyond it. So all data
+    are in the middle bin of a latent variable without information, which weights them equally.
 
     Args:
         codes: (N, D).
@@ -37,8 +37,8 @@ def resampling_weights(codes: Tensor, alpha: float, bins: int) -> Tensor:
 
     Args:
         codes: (N, D), finite.
-        alpha: What smooths the histograms, above 0.
-        bins: Bins of each, an odd number.
+        alpha: Smoothing of the histograms, above 0.
+        bins: Bins of each histogram, an odd number.
     """
     log_w = -(histogram_shares(codes, bins) + alpha).log().sum(1)
     return log_w.softmax(0) * len(codes)

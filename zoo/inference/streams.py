@@ -1,10 +1,9 @@
 r"""What one pass over data finds, in memory that does not grow with their number.
 
-Mean and covariance come from sums over data, which add up over parts of them and over processes. A
-part is multiplied in its own type, about a point within two standard deviations of its mean, and
-the sums about a common origin go on in float64: in float32 that leaves a covariance an error of at
-most 3e-7 of the variances, whatever the mean. A uniform sample is the data with the smallest of
-independent uniform keys. The noise that is left beside d principal components is that of
+Mean and covariance come from sums over data, which add up over parts of them and over processes.
+All is float64, about a common origin near the mean, since what a model leaves unexplained may be a
+billionth of the variances. A uniform sample is the data with the smallest of independent uniform
+keys. The noise that is left beside d principal components is that of
 probabilistic PCA (Tipping & Bishop 1999, eq. 8),
 
 $$s^2 = \frac 1{D - d} \sum_{i = d + 1}^D \lambda_i.$$
@@ -14,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.distributions.factorised import at_least_float32
-
-ROWS = 8192
+ROWS = 4096
 """Data that are multiplied at a time."""
 
 
@@ -24,32 +21,23 @@ def sums(x: Tensor, origin: Tensor, products: bool = True) -> dict[str, Tensor]:
     """Sums over data from which `mean` and `covariance` come, float64.
 
     Args:
-        x: Data of shape (N, D), which are converted to the type and the device of `origin`.
+        x: Data of shape (N, D).
         origin: What is subtracted, (D,): the same for all parts of the data, and near their mean.
         products: Whether to sum products, too, which takes 8 D^2 bytes.
 
     Returns:
         `count` (), `first` (D,), and with products `second` (D, D).
     """
-    origin = at_least_float32(origin.detach())
-    first = torch.zeros_like(origin, dtype=torch.float64)
-    total = {"count": first.new_tensor(len(x)), "first": first}
+    origin = origin.detach().double()
+    total = {"count": origin.new_tensor(len(x)), "first": torch.zeros_like(origin)}
     if products:
-        total["second"] = first.new_zeros(len(origin), len(origin))
+        total["second"] = origin.new_zeros(len(origin), len(origin))
     memory = origin.new_empty(min(len(x), ROWS), len(origin))  # new pages for each part would cost
     for part in torch.split(x.detach(), ROWS):
-        part = part.to(origin)
-        some = part[::32]  # all over the part, as data may be sorted
-        centre = some.mean(0)
-        if (centre.square() <= 0.8 * some.square().mean(0)).all():  # at most 4 variances
-            centre = torch.zeros_like(centre)  # near enough: subtraction takes time for no digits
-        else:
-            part = torch.sub(part, centre, out=memory[: len(part)])
-        shift, rest = centre.double() - origin.double(), part.sum(0).double()  # rest: of rounding
-        first += rest + len(part) * shift
+        d = torch.sub(part.to(origin.device), origin, out=memory[: len(part)])
+        total["first"] += d.sum(0)
         if products:
-            half = rest + 0.5 * len(part) * shift
-            total["second"].add_(_gram(part)).addr_(shift, half).addr_(half, shift)
+            total["second"] += _gram(d)
     return total
 
 

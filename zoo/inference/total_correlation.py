@@ -1,4 +1,4 @@
-r"""The total correlation of codes, of a batch (Chen et al. 2018, https://arxiv.org/abs/1802.04942).
+r"""The total correlation of a batch of codes (Chen et al. 2018, https://arxiv.org/abs/1802.04942).
 
 With the aggregate posterior $q(z) = \frac 1N \sum_n q(z \mid x_n)$ the mean rate splits (eq. 2):
 
@@ -7,13 +7,13 @@ $$\mathbb E_x \mathrm{KL}(q(z \mid x) \,\|\, p(z)) =
   \underbrace{\mathrm{KL}(q(z) \,\|\, \textstyle\prod_j q(z_j))}_{\text{total correlation}} +
   \underbrace{\textstyle\sum_j \mathrm{KL}(q(z_j) \,\|\, p(z_j))}_{\text{dimension-wise}}.$$
 
-$q(z)$ is a sum over all N data, of which a batch has M. For a draw $z_i$ of the i-th datum,
+$q(z)$ is a sum over all N data, but a batch has only M of them. For a draw $z_i$ of the i-th datum,
 
 $$\log q(z_i) \approx \log \sum_j w_{ij} \, q(z_i \mid x_j),$$
 
-with $w_{ij} = 1 / (N M)$ for minibatch-weighted sampling (eq. 9), which is biased; or, for
-minibatch stratified sampling (eq. S6), which is not, $1 / N$ for $z_i$'s own datum,
-$(N - M + 1) / (N (M - 1))$ for one other that stands for those outside of the batch, and
+with $w_{ij} = 1 / (N M)$ for minibatch-weighted sampling (eq. 9), which is biased. Minibatch
+stratified sampling (eq. S6) is unbiased: there $w_{ij}$ is $1 / N$ for $z_i$'s own datum,
+$(N - M + 1) / (N (M - 1))$ for one other datum, which represents those outside the batch, and
 $1 / (M - 1)$ for the rest.
 """
 
@@ -60,10 +60,10 @@ def rate_terms(q: Distribution, prior: Distribution, z: Tensor, log_w: Tensor) -
         q: q(z | x) of the batch, Gaussians of independent dimensions, batch shape (M,).
         prior: p(z), batch shape ().
         z: A draw of each, (M, D).
-        log_w: What `log_weights` gives, (M, M).
+        log_w: Result of `log_weights`, (M, M).
     """
     mean, scale = q.mean, q.stddev  # (M, D)
-    white = (z[:, None] - mean) / scale  # of draw i under datum j: (M, M, D)
+    white = (z[:, None] - mean) / scale  # draw i standardised by datum j: (M, M, D)
     log_q = -0.5 * white.square() - scale.log() - 0.5 * math.log(2 * math.pi)
     log_w = log_w.to(z)
     log_qz = (log_w + log_q.sum(-1)).logsumexp(1)  # (M,)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from zoo.metrics.checks import check_numbers
+
 
 class ActiveUnits(Metric):
     r"""Number of latent dimensions u with $\operatorname{Var}_x(\mathbb E_{q(u | x)}[u]) > 0.01$.
@@ -34,6 +36,13 @@ class ActiveUnits(Metric):
         self.square_sum += means.square().sum(0)
 
     def compute(self) -> Tensor:
-        """The number of active units, a scalar."""
+        """The number of active units, a scalar.
+
+        Raises:
+            ValueError: if there are fewer than two means, or some are not finite.
+        """
+        if self.count < 2:
+            raise ValueError(f"there are {int(self.count)} data, but a variance needs at least 2.")
+        check_numbers("posterior means", self.square_sum)
         variance = self.square_sum / self.count - (self.mean_sum / self.count).square()
         return (variance > self.threshold).sum()

@@ -5,9 +5,10 @@ anomaly has the higher score, ties counting half:
 
 $$A = \frac1{nm} \sum_{ij} \psi(s_i, r_j), \qquad \psi(s, r) = [s > r] + \tfrac12 [s = r].$$
 
-A mean over one class of each datum's placement among the other is A, too, and A varies as these
-two means do: $\operatorname{Var} A \approx \operatorname{Var}(p_i) / n + \operatorname{Var}(q_j) /
-m$, with $p_i = \frac1m \sum_j \psi(s_i, r_j)$ and $q_j = \frac1n \sum_i \psi(s_i, r_j)$.
+A is also the mean over either class of each datum's placement in the other class,
+$p_i = \frac1m \sum_j \psi(s_i, r_j)$ or $q_j = \frac1n \sum_i \psi(s_i, r_j)$. Its variance is the
+sum of the variances of these two means:
+$\operatorname{Var} A \approx \operatorname{Var}(p_i) / n + \operatorname{Var}(q_j) / m$.
 """
 
 import torch
@@ -15,11 +16,11 @@ from torch import Tensor
 
 
 def placements(scores: Tensor, anomaly: Tensor) -> Tensor:
-    """Which share of the other class each datum is on the right side of, (N,) float64.
+    """Share of the other class that each datum is on the correct side of, (N,) float64.
 
     Args:
         scores: (N,); anomalies should have the higher ones.
-        anomaly: Which are anomalies, (N,) bool.
+        anomaly: True for anomalies, (N,) bool.
 
     Raises:
         ValueError: if a score is NaN, or one of the classes is empty.
@@ -41,7 +42,7 @@ def placements(scores: Tensor, anomaly: Tensor) -> Tensor:
 
 
 def _below(reference: Tensor, scores: Tensor) -> Tensor:
-    """How many of the reference are below each score, ties counting half: float64."""
+    """Number of reference values below each score, ties counting half: float64."""
     ordered = reference.sort().values
     low = torch.searchsorted(ordered, scores)
     high = torch.searchsorted(ordered, scores, right=True)
@@ -51,12 +52,12 @@ def _below(reference: Tensor, scores: Tensor) -> Tensor:
 def auroc(scores: Tensor, anomaly: Tensor) -> tuple[Tensor, Tensor]:
     """The area under the ROC curve and its standard error over data, scalars float64.
 
-    Unlike torchmetrics' `BinaryAUROC`, it takes scores of any size as they are: that one puts a
-    sigmoid before scores outside [0, 1], which makes ties of large ones.
+    Scores of any size are used unchanged. torchmetrics' `BinaryAUROC` applies a sigmoid to scores
+    outside [0, 1], which turns large ones into ties.
 
     Args:
         scores: (N,); anomalies should have the higher ones.
-        anomaly: Which are anomalies, (N,) bool.
+        anomaly: True for anomalies, (N,) bool.
 
     Returns:
         The area, and its standard error, which is NaN where a class has one datum.

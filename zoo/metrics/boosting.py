@@ -5,10 +5,10 @@ s of residuals is split where
 
 $$\frac{s_l^2}{n_l} + \frac{s_r^2}{n_r} - \frac{s^2}{n}$$
 
-is largest, which is what the split lowers the squared error by; a variable's importance is the sum
-of that over all splits by it. A leaf gives $\frac{K - 1}{K} \sum g / \sum p (1 - p)$. Splits are
-looked for between quantiles of each variable, and the trees of all classes grow side by side: that
-is what makes 40 classes affordable.
+is largest. This gain is the decrease of the squared error by the split, and a variable's
+importance is the sum of the gains of its splits. A leaf gives
+$\frac{K - 1}{K} \sum g / \sum p (1 - p)$. Splits lie between quantiles of each variable, and the
+trees of all classes grow side by side, which makes 40 classes affordable.
 """
 
 from typing import NamedTuple
@@ -22,15 +22,15 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Cells = NDArray[np.uint8]
 
-TREES, DEPTH, RATE = 100, 3, 0.1  # what scikit-learn's GradientBoostingClassifier does by default
+TREES, DEPTH, RATE = 100, 3, 0.1  # the defaults of scikit-learn's GradientBoostingClassifier
 BINS = 128
 
 
 class Boosted(NamedTuple):
-    """What a fit found.
+    """Result of a fit.
 
     Args:
-        importance: Share of each variable in what the splits gained, (D,).
+        importance: Share of each variable in the gain of all splits, (D,).
         accuracy: Share of the test data whose most probable class is right.
     """
 
@@ -84,7 +84,7 @@ def boosted_trees(x: Floats, y: Ints, test_x: Floats, test_y: Ints) -> Boosted:
 
 
 def _edges(column: Floats) -> Floats:
-    """Where a variable may be split: between its values, or its quantiles if they are many."""
+    """Candidate splits of a variable: between its values, or between quantiles of many values."""
     values = np.unique(column)
     if len(values) > BINS:
         values = np.unique(np.quantile(column, np.linspace(0, 1, BINS)))
@@ -95,16 +95,16 @@ Split = tuple[Ints, Ints]
 
 
 def _grow(histogram: csr_array, cells: Cells, residual: Floats, importance: Floats) -> list[Split]:
-    """Grow a tree for each class; add to `importance`, (D,), what the splits gain.
+    """Grow a tree for each class, and add the gains of its splits to `importance`, (D,).
 
     Args:
         histogram: Sums over the data of each cell of each variable, (D * BINS, N).
         cells: The cell that each datum is in, (N, D).
-        residual: What the trees fit, (N, K).
-        importance: Of each variable, (D,).
+        residual: Residuals that the trees fit, (N, K).
+        importance: Importance of each variable, (D,).
 
     Returns:
-        Of each level with M nodes, the variables split, and their last cells to the left, (M, K).
+        For each level of M nodes, the variable of each split and its last cell to the left, (M, K).
     """
     n, k = residual.shape
     d = cells.shape[1]
@@ -136,7 +136,7 @@ def _grow(histogram: csr_array, cells: Cells, residual: Floats, importance: Floa
 
 
 def _gain(s: Floats, c: Floats) -> Floats:
-    """What a split behind each cell gains: sums and counts up to it, (D, BINS, K), to the same."""
+    """Gain of a split after each cell, from the sums and counts up to it, all (D, BINS, K)."""
     total, size = s[:, -1:], c[:, -1:]
     inner = (c > 0.5) & (c < size - 0.5)  # counts are whole
     between = size * s - c * total
@@ -144,7 +144,7 @@ def _gain(s: Floats, c: Floats) -> Floats:
 
 
 def _descend(node: Cells, split: Split, cells: Cells) -> Cells:
-    """The node of each datum in the next level, from that in this one; (N, K)."""
+    """Node of each datum in the next level, from its node in this level; (N, K)."""
     right = np.zeros(node.shape, dtype=bool)
     for m, (variable, threshold) in enumerate(zip(*split, strict=True)):
         right |= (node == m) & (cells.take(variable, 1) > threshold)
@@ -152,7 +152,7 @@ def _descend(node: Cells, split: Split, cells: Cells) -> Cells:
 
 
 def _leaves(tree: list[Split], cells: Cells) -> Ints:
-    """The leaf of each datum in each class's tree: its place in a flat (2^DEPTH, K); (N, K)."""
+    """Leaf of each datum in each class's tree, as an index into a flat (2^DEPTH, K); (N, K)."""
     k = tree[0][0].shape[1]
     node = np.zeros((len(cells), k), dtype=np.uint8)
     for split in tree:

@@ -1,10 +1,12 @@
-"""Coherence of topics: whether their top terms are found in the same documents."""
+"""Coherence of topics: co-occurrence of their top terms in documents."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+from zoo.metrics.checks import check_rows
 
 
 class Coherence(NamedTuple):
@@ -25,12 +27,11 @@ class TopicCoherence(Metric):
         {-\log (D(v_m, v_l) / N)},$$
 
     UMass as in Mimno et al. 2011, "Optimizing Semantic Coherence in Topic Models", eq. 1, whose sum
-    over pairs is divided by their number here; NPMI as in Bouma 2009, "Normalized (Pointwise)
+    over pairs is here divided by their number; NPMI as in Bouma 2009, "Normalized (Pointwise)
     Mutual Information in Collocation Extraction", for topics as in Lau, Newman & Baldwin 2014, with
-    documents in place of windows. NPMI is in [-1, 1]: -1 for terms that never meet, 0 for
-    independent ones, 1 for terms that are found together only; terms that are in every document say
-    nothing and get 0. A term that no document has makes a UMass of 0 with those behind it, and an
-    NPMI of -1.
+    documents instead of windows. NPMI is in [-1, 1]: -1 for terms that never occur together, 0 for
+    independent terms, 1 for terms that occur only together, and 0 for terms that are in every
+    document. A term without documents has a UMass of 0 with later terms, and an NPMI of -1.
 
     Args:
         top_terms: Positions of each topic's terms, the most probable first, int64 (K, n), n >= 2.
@@ -48,8 +49,8 @@ class TopicCoherence(Metric):
                 "2 terms of each topic."
             )
         terms, place = torch.unique(top_terms, return_inverse=True)
-        self.register_buffer("terms", terms, persistent=False)  # the different ones, (U,)
-        self.register_buffer("place", place, persistent=False)  # among them, (K, n)
+        self.register_buffer("terms", terms, persistent=False)  # unique, (U,)
+        self.register_buffer("place", place, persistent=False)  # indices into `terms`, (K, n)
         self.terms: Tensor
         self.place: Tensor
         zeros = torch.zeros(len(terms), len(terms), dtype=torch.float64)
@@ -57,13 +58,26 @@ class TopicCoherence(Metric):
         self.add_state("together", zeros, dist_reduce_fx="sum")  # documents with both, (U, U)
 
     def update(self, x: Tensor) -> None:
-        """Add documents, counts of shape (B, V)."""
+        """Add documents, counts of shape (B, V).
+
+        Raises:
+            ValueError: if the counts are not finite, or V is too small for the terms.
+        """
+        check_rows("documents", x, 0)
+        if (last := int(self.terms.max())) >= x.shape[1]:
+            raise ValueError(f"top_terms has term {last}, but documents have {x.shape[1]} terms.")
         found = (x.index_select(1, self.terms) > 0).float()  # (B, U)
         self.count += len(x)
         self.together += found.T @ found  # whole numbers, exact in float32 below 2^24
 
     def compute(self) -> Coherence:
-        """The coherence of each topic."""
+        """The coherence of each topic.
+
+        Raises:
+            ValueError: if there are no documents.
+        """
+        if not self.count:
+            raise ValueError("there are no documents to find terms in; update with some first.")
         n = self.place.shape[1]
         earlier, later = torch.triu_indices(n, n, offset=1)
         first, second = self.place[:, earlier], self.place[:, later]  # (K, pairs)

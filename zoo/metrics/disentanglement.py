@@ -1,13 +1,13 @@
-r"""How well the dimensions of a code stand for known factors: MIG, SAP, modularity, DCI, FactorVAE.
+r"""Disentanglement scores of codes with known factors: MIG, SAP, modularity, DCI, FactorVAE.
 
-The protocol is that of Locatello et al. (2019, https://arxiv.org/abs/1811.12359), whose scores are
-comparable among themselves alone: codes of pictures whose factors are drawn uniformly and
-independently; 10,000 of them for the mutual information, cut into 20 cells of equal width; for SAP
-and DCI 10,000 to fit on and 5,000 to test on; for the FactorVAE score 10,000 batches of 64 to count
-votes and 5,000 to test them. Dimensions that do not vary are pruned first.
+Locatello et al. (2019, https://arxiv.org/abs/1811.12359) define the protocol; scores of other
+protocols are not comparable. Codes are of pictures whose factors are drawn uniformly and
+independently: 10,000 codes for the mutual information, cut into 20 cells of equal width; for SAP
+and DCI 10,000 codes to fit on and 5,000 to test on; for the FactorVAE score 10,000 batches of 64
+to count votes and 5,000 to test them. Dimensions that do not vary are pruned first.
 
-Here scores take all codes that they are given, and fit on two thirds of them. Which two thirds does
-not depend on the order in which codes arrive, so neither do the scores.
+Here scores use all given codes, and fit on two thirds of them. The choice of these two thirds, and
+so the scores, do not depend on the order of the codes.
 """
 
 from abc import ABC
@@ -21,6 +21,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from zoo.metrics.boosting import boosted_trees
+from zoo.metrics.checks import check_numbers, check_rows
 from zoo.metrics.order import shuffled
 
 CELLS = 20
@@ -28,6 +29,32 @@ TEST_SHARE = 1 / 3
 
 
 # --- functions of codes (N, D) and factors (N, F) ------------------------------------------------
+
+
+def check_factors(codes: Tensor, factors: Tensor, least: int = 1) -> None:
+    """Raise ValueError unless codes (N, D) are finite and factors (N, F) are whole and vary.
+
+    Args:
+        codes: Floats.
+        factors: Whole numbers.
+        least: Least number of factors.
+    """
+    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
+        raise ValueError(
+            f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}, but "
+            "must be (N, D) and (N, F)."
+        )
+    check_rows("codes", codes)
+    if factors.is_floating_point():
+        raise ValueError(f"factors have type {factors.dtype}, but must be whole numbers.")
+    if factors.shape[1] < least:
+        raise ValueError(f"factors have {factors.shape[1]} columns, but need at least {least}.")
+    constant = (factors == factors[0]).all(0)
+    if constant.any():
+        raise ValueError(
+            f"factor {int(constant.int().argmax())} has one value only, so it cannot be scored; "
+            "leave it out."
+        )
 
 
 def mutual_information(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,7 +68,11 @@ def mutual_information(codes: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         I, float64 (D, F), and H(v_j), float64 (F,).
+
+    Raises:
+        ValueError: as in `check_factors`.
     """
+    check_factors(codes, factors)
     low, high = codes.aminmax(dim=0)
     width = (high - low).clamp(min=torch.finfo(codes.dtype).tiny)
     cells = ((codes - low) / width * CELLS).long().clamp(max=CELLS - 1)  # (N, D)
@@ -63,7 +94,7 @@ def _entropy(counts: Tensor) -> Tensor:
 
 
 def _gap(scores: Tensor) -> Tensor:
-    """By how much the best dimension of (D, F) is better than the second for each factor, (F,)."""
+    """Gap between the best and the second-best dimension of (D, F) for each factor, (F,)."""
     none = scores.new_zeros(max(0, 2 - len(scores)), scores.shape[1])
     best = torch.cat([scores, none]).topk(2, dim=0).values
     return best[0] - best[1]
@@ -89,12 +120,17 @@ def modularity(codes: Tensor, factors: Tensor) -> Tensor:
 
     $$1 - \frac{\sum_{j \ne j^*} I(z_i; v_j)^2}{(F - 1) I(z_i; v_{j^*})^2},$$
 
-    where $j^*$ is the factor that $z_i$ knows most of; 0 for a dimension that knows nothing.
+    where $j^*$ is the factor with the most information in $z_i$; 0 for a dimension without
+    information.
 
     Args:
         codes: Floats of shape (N, D).
         factors: Whole numbers of shape (N, F), F at least 2.
+
+    Raises:
+        ValueError: as in `check_factors`.
     """
+    check_factors(codes, factors, 2)
     squares = mutual_information(codes, factors)[0].square()  # (D, F)
     if not len(squares):
         return squares.sum()
@@ -106,15 +142,20 @@ def modularity(codes: Tensor, factors: Tensor) -> Tensor:
 def sap(codes: Tensor, factors: Tensor) -> Tensor:
     """Separated attribute predictability (Kumar et al. 2018, https://arxiv.org/abs/1711.00848).
 
-    For each factor, how much better the best dimension predicts it than the second, as the accuracy
-    of a linear support-vector machine (C = 0.01, balanced classes) of that dimension alone.
+    The gap between the best and the second-best dimension as predictors of a factor, averaged over
+    factors. The prediction is that of a linear support-vector machine (C = 0.01, balanced classes)
+    on one dimension, and its quality is the accuracy.
 
     Args:
         codes: Floats of shape (N, D).
         factors: Whole numbers of shape (N, F).
+
+    Raises:
+        ValueError: as in `check_factors`, or if a factor does not vary in the codes to fit on.
     """
     from sklearn.svm import LinearSVC
 
+    check_factors(codes, factors)
     (z, v), (test_z, test_v) = _parts(codes, factors)
     accuracy = torch.zeros(z.shape[1], v.shape[1], dtype=torch.float64)
     for i in range(z.shape[1]):
@@ -139,12 +180,16 @@ def dci(codes: Tensor, factors: Tensor) -> DCIScores:
     Gradient boosted trees predict each factor from the code, and give the importance $R_{ij}$ of
     dimension i for factor j. Disentanglement is $1 - H_F(R_{i \cdot})$ averaged over dimensions
     with weights $\sum_j R_{ij}$; completeness is $1 - H_D(R_{\cdot j})$ averaged over factors;
-    informativeness is the mean accuracy on codes that were not fitted.
+    informativeness is the mean accuracy on the test codes.
 
     Args:
         codes: Floats of shape (N, D).
         factors: Whole numbers of shape (N, F), F at least 2.
+
+    Raises:
+        ValueError: as in `check_factors`, or if a factor does not vary in the codes to fit on.
     """
+    check_factors(codes, factors, 2)
     (z, v), (test_z, test_v) = _parts(codes, factors)
     if not z.shape[1]:
         none = torch.zeros((), dtype=torch.float64)
@@ -156,7 +201,7 @@ def dci(codes: Tensor, factors: Tensor) -> DCIScores:
 
 
 def _purity(importance: Tensor) -> Tensor:
-    """How far each row of (R, C) is from uniform, averaged with the rows' sums as weights."""
+    """Distance of each row of (R, C) from uniform, averaged with the rows' sums as weights."""
     rows, columns = importance.sum(1), importance.shape[1]
     if columns == 1:
         return importance.new_ones(())
@@ -169,13 +214,19 @@ def _purity(importance: Tensor) -> Tensor:
 def factor_vae_score(variances: Tensor, fixed: Tensor) -> Tensor:
     """The FactorVAE score (Kim & Mnih 2018, https://arxiv.org/abs/1802.05983, section 2).
 
-    In a batch of pictures that agree on one factor, the dimension with the least variance votes for
-    it. The score is the accuracy of the majority's reading of a vote.
+    In a batch of pictures with one fixed factor, the dimension with the least variance votes for
+    that factor. The score is the accuracy of the factor with the most votes of a dimension.
 
     Args:
         variances: Variance of each dimension in each batch over that in all codes, (M, D).
-        fixed: Which factor is fixed in each batch, int64 (M,).
+        fixed: Index of the factor that is fixed in each batch, int64 (M,).
+
+    Raises:
+        ValueError: if variances are not finite, or all batches fix the same factor.
     """
+    check_rows("variances", variances)
+    if (fixed == fixed[0]).all():
+        raise ValueError(f"all batches agree on factor {int(fixed[0])}; give others too.")
     if not variances.shape[1]:
         return torch.zeros((), dtype=torch.float64)
     votes, fixed = variances.argmin(1).cpu(), fixed.cpu()
@@ -194,11 +245,15 @@ Part = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 
 def _parts(codes: Tensor, factors: Tensor) -> tuple[Part, Part]:
-    """Two thirds of codes (N, D) and factors (N, F) to fit on, and one to test on."""
+    """Split codes (N, D) and factors (N, F): two thirds to fit on, and one third to test on."""
     if len(codes) < 3:
         raise ValueError(f"there are {len(codes)} codes, but a fit and its test need at least 3.")
     z, v = shuffled(codes.double(), factors)
     fit = len(z) - round(len(z) * TEST_SHARE)
+    if (v[:fit] == v[0]).all(0).any():
+        raise ValueError(
+            f"a factor has one value only among the {fit} codes to fit on; give more codes."
+        )
     return (z[:fit], v[:fit]), (z[fit:], v[fit:])
 
 
@@ -206,11 +261,11 @@ def _parts(codes: Tensor, factors: Tensor) -> tuple[Part, Part]:
 
 
 class CodeMetric(Metric, ABC):
-    """Keeps codes and factors. In a MetricCollection such metrics keep them once.
+    """Base class that keeps codes and factors; metrics in a MetricCollection share one copy.
 
     Args:
-        min_variance: Dimensions whose variance is not above it are pruned; 0.01 suits codes whose
-            prior is N(0, I) (Burda et al. 2016), others may need less.
+        min_variance: Dimensions with at most this variance are pruned; 0.01 suits codes with an
+            N(0, I) prior (Burda et al. 2016), others may need less.
     """
 
     full_state_update = False
@@ -224,34 +279,30 @@ class CodeMetric(Metric, ABC):
         self.add_state("factors", [], dist_reduce_fx="cat")
 
     def update(self, codes: Tensor, factors: Tensor) -> None:
-        """Add codes, floats (B, D), and the factors of what they are of, int64 (B, F).
+        """Add codes, floats (B, D), and the factors of their data, int64 (B, F).
 
         Raises:
-            ValueError: if they are of other shapes, or a code is not finite.
+            ValueError: if the shapes are wrong, or a code is not finite.
         """
         if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
             raise ValueError(
                 f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}, but "
                 "must be (B, D) and (B, F)."
             )
-        if not codes.isfinite().all():
-            raise ValueError("codes have NaN or infinite values; the model is not usable.")
+        check_numbers("codes", codes)
         self.codes.append(codes.detach())
         self.factors.append(factors.detach())
 
     def kept(self) -> tuple[Tensor, Tensor]:
-        """The codes' dimensions that vary, float64 (N, D'), and the factors, int64 (N, F).
+        """The dimensions of codes that vary, float64 (N, D'), and the factors, int64 (N, F).
 
         Raises:
-            ValueError: if a factor has one value only.
+            ValueError: if there are no codes.
         """
+        if not len(self.codes):
+            raise ValueError("there are no codes; update with some first.")
         codes, factors = dim_zero_cat(self.codes).double(), dim_zero_cat(self.factors)
-        low, high = factors.aminmax(dim=0)
-        if (low == high).any():
-            raise ValueError(
-                f"factor {int((low == high).int().argmax())} has one value only, so that nothing "
-                "can be said of it; leave it out."
-            )
+        check_factors(codes, factors)
         return codes[:, codes.var(0) > self.min_variance], factors
 
 
@@ -290,12 +341,12 @@ class DCI(CodeMetric):
 class FactorVAEScore(Metric):
     """The FactorVAE score; see `factor_vae_score`.
 
-    The variance of a dimension in all codes is measured on the same batches: their pictures, taken
-    together, have factors that are uniform and independent.
+    The same batches give the variance of a dimension in all codes: all their pictures together have
+    uniform and independent factors.
 
     Args:
         latent_dim: Number of dimensions, D.
-        min_variance: Dimensions whose variance is not above it are pruned.
+        min_variance: Dimensions with at most this variance are pruned.
     """
 
     full_state_update = False
@@ -319,9 +370,18 @@ class FactorVAEScore(Metric):
         """Add the codes of batches that agree on a factor.
 
         Args:
-            codes: Of M batches of L pictures, floats (M, L, D), L at least 2.
-            fixed: Which factor each batch agrees on, int64 (M,).
+            codes: Codes of M batches of L pictures, floats (M, L, D), L at least 2.
+            fixed: Index of the factor that each batch agrees on, int64 (M,).
+
+        Raises:
+            ValueError: if the shapes are wrong, or a code is not finite.
         """
+        if codes.ndim != 3 or codes.shape[1] < 2 or fixed.shape != codes.shape[:1]:
+            raise ValueError(
+                f"codes have shape {tuple(codes.shape)} and fixed {tuple(fixed.shape)}, but must "
+                "be (M, L, D), L at least 2, and (M,)."
+            )
+        check_numbers("codes", codes)
         codes = codes.detach().to(self.mean_sum.dtype)
         self.variances.append(codes.var(1))
         self.fixed.append(fixed)
@@ -337,4 +397,6 @@ class FactorVAEScore(Metric):
 
     def compute(self) -> Tensor:
         """The score, a scalar in [0, 1]."""
+        if not len(self.variances):
+            raise ValueError("there are no codes; update with some first.")
         return factor_vae_score(self.shares(), dim_zero_cat(self.fixed))

@@ -4,11 +4,13 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from zoo.metrics.checks import check_counted, check_places
+
 
 class ManyToOne(Metric):
-    """Share of items that are right when each state is read as the tag that it meets most often.
+    """Share of correct items when each state stands for its most frequent tag.
 
-    It cannot fall when states are split, so numbers are comparable at equal numbers of states only.
+    It cannot fall when states are split, so compare it only at equal numbers of states.
 
     Args:
         states: Number of states, K.
@@ -24,10 +26,19 @@ class ManyToOne(Metric):
         self.add_state("counts", zeros, dist_reduce_fx="sum")
 
     def update(self, states: Tensor, tags: Tensor) -> None:
-        """Add the states and tags of items, both int64 (N,)."""
+        """Add the states and tags of items, both int64 (N,).
+
+        Raises:
+            ValueError: if the numbers of states and tags differ, or one is unknown.
+        """
+        if states.shape != tags.shape:
+            raise ValueError(f"there are {len(states)} states, but {len(tags)} tags.")
+        for name, index, n in zip(("state", "tag"), (states, tags), self.counts.shape, strict=True):
+            check_places(name, index, n)
         pairs = states * self.counts.shape[1] + tags
         self.counts += torch.bincount(pairs, minlength=self.counts.numel()).view_as(self.counts)
 
     def compute(self) -> Tensor:
         """The accuracy, a scalar in [0, 1]."""
+        check_counted("item", self.counts)
         return self.counts.amax(1).sum() / self.counts.sum()

@@ -1,4 +1,4 @@
-"""Rows in an order that does not depend on the one in which batches and processes gave them."""
+"""An order of rows that does not depend on the order of batches and processes."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def shuffled(*parts: Tensor, seed: int = 0) -> list[NDArray[Any]]:
 
     Args:
         parts: Matrices with the same rows, on any device.
-        seed: Of the shuffle; sets that are to be independent take different ones.
+        seed: Seed of the shuffle; independent sets need different seeds.
     """
     arrays = [part.detach().cpu().numpy() for part in parts]
     order = np.lexsort([column for array in arrays for column in array.T])

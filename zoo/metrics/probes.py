@@ -1,4 +1,4 @@
-"""How much of a label can be read off a code by the simplest means: a line, or the neighbours."""
+"""Probes of the labels in codes: accuracy of a linear classifier, or of the nearest codes."""
 
 from abc import ABC, abstractmethod
 
@@ -7,13 +7,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-CHUNK = 1024  # codes whose distances to all others are held at a time
+from zoo.metrics.checks import check_rows
+
+CHUNK = 1024  # codes whose distances to all others are in memory at a time
 
 
 def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
     r"""Labels of codes by multinomial logistic regression (Alain & Bengio 2017).
 
-    Codes are standardised by those that are fitted. What is minimised, by L-BFGS, is
+    Codes are standardised by the mean and variance of the codes to fit. L-BFGS minimises
     $\sum_n -\log p(y_n | z_n) + |W|^2 / 2$, scikit-learn's objective at its default C = 1.
 
     Args:
@@ -23,7 +25,15 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
 
     Returns:
         Their labels, int64 (M,).
+
+    Raises:
+        ValueError: if there is one label only, or codes are not finite.
     """
+    _check(codes, test_codes)
+    if (labels == labels[0]).all():
+        raise ValueError(
+            f"all codes to be fitted have the label {int(labels[0])}; give others too."
+        )
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -35,9 +45,9 @@ def linear_probe(codes: Tensor, labels: Tensor, test_codes: Tensor) -> Tensor:
 
 
 def knn_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, k: int = 5) -> Tensor:
-    """Labels of codes by the majority of the k nearest, by Euclidean distance, exactly.
+    """Labels of codes by the majority of the k nearest codes, by exact Euclidean distance.
 
-    Of labels with equally many votes the lowest wins.
+    The lowest of the labels with equally many votes wins.
 
     Args:
         codes: Codes whose labels are known, floats (N, D), N at least k.
@@ -47,7 +57,13 @@ def knn_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, k: int = 5) -> 
 
     Returns:
         Their labels, int64 (M,).
+
+    Raises:
+        ValueError: if there are fewer than k codes, or codes are not finite.
     """
+    _check(codes, test_codes)
+    if labels.min() < 0:
+        raise ValueError(f"there is a label {int(labels.min())}, but labels are at least 0.")
     if len(codes) < k:
         raise ValueError(f"there are {len(codes)} codes, but {k} neighbours are to vote.")
     x, votes = codes.double(), torch.nn.functional.one_hot(labels)
@@ -61,8 +77,13 @@ def knn_probe(codes: Tensor, labels: Tensor, test_codes: Tensor, k: int = 5) -> 
     return torch.cat(found)
 
 
+def _check(codes: Tensor, test_codes: Tensor) -> None:
+    check_rows("codes to be fitted", codes)
+    check_rows("codes to be tested", test_codes)
+
+
 class Probe(Metric, ABC):
-    """Keeps codes and labels of what is fitted and of what is tested."""
+    """Base class that keeps the codes and labels to fit and to test."""
 
     full_state_update = False
     codes: list[Tensor]
@@ -79,10 +100,15 @@ class Probe(Metric, ABC):
         """Add codes, floats (B, D), and their labels, int64 (B,).
 
         Args:
-            codes: What a model gives for data.
-            labels: What the data are.
-            test: Whether they are to be labelled; else they are what is learned from.
+            codes: Codes of data.
+            labels: Labels of the data.
+            test: Whether the probe is tested on these codes; else it is fitted to them.
+
+        Raises:
+            ValueError: if the numbers of codes and labels differ.
         """
+        if len(codes) != len(labels):
+            raise ValueError(f"there are {len(codes)} codes, but {len(labels)} labels.")
         (self.test_codes if test else self.codes).append(codes.detach())
         (self.test_labels if test else self.labels).append(labels)
 
@@ -91,7 +117,7 @@ class Probe(Metric, ABC):
         """Labels of the test codes, int64 (M,)."""
 
     def compute(self) -> Tensor:
-        """The share of test codes that are labelled right, a scalar in [0, 1].
+        """The share of test codes with the correct predicted label, a scalar in [0, 1].
 
         Raises:
             ValueError: if there is nothing to fit or to test.

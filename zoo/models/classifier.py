@@ -1,47 +1,44 @@
 r"""Convolutional classifier (LeCun et al. 1998, https://doi.org/10.1109/5.726791).
 
-A network $h$ gives features of an image, and a linear map of them the labels' logits,
-$a(x) = W h(x) + b$. An image is of one of $K$ classes, or has each of $K$ attributes or not:
+A network $h$ gives features of an image, and a linear map of the features gives the logits of
+labels, $a(x) = W h(x) + b$. An image has one of $K$ classes, or any of $K$ binary attributes:
 
 $$p(y = k \mid x) = \operatorname{softmax}_k a(x)
   \qquad\text{or}\qquad p(y_k = 1 \mid x) = \operatorname{sigmoid} a_k(x).$$
 
-It is no generative model. The zoo has it for its features: `encode` gives $h(x)$, in which sets of
-images are compared, and `classify` says what a generated image shows.
+It is not a generative model. The zoo uses its features to compare sets of images, `encode` gives
+$h(x)$, and `classify` to label generated images.
 """
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_choice, check_image_shape, check_images
 from zoo.distributions.factorised import at_least_float32
-from zoo.optim import Schedule, adam
+from zoo.models.gradient import GradientModel
+from zoo.nn.precision import suited
 
 Target = Literal["label", "attributes"]
 
 
-class Classifier(LatentVariableModel):
+class Classifier(GradientModel):
     """Convolutional network that names what an image shows.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
         labels: Names of the classes or attributes.
-        target: What of a batch is learned: its `label`, one of the classes, or its `attributes`,
-            each of which is there or not.
-        channels: Channels of the convolutions; a maximum behind each halves height and width.
+        target: Key of the labels in a batch: `label`, one of the classes, or `attributes`, each 1
+            or 0.
+        channels: Channels of the convolutions; max-pooling after each halves height and width.
         kernel: Height and width of the convolutions, an odd number.
         features: Number of features, D.
         dropout: Share of the features that training sets to 0 (Srivastava et al. 2014).
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
     about: ClassVar = (
@@ -69,18 +66,14 @@ class Classifier(LatentVariableModel):
         kernel: int = 5,
         features: int = 128,
         dropout: float = 0.5,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(**training)
         check_image_shape(x_shape)
         check_at_least(1, features=features, kernel=kernel)
         check_at_least(1, **{f"channels[{i}]": w for i, w in enumerate(channels)})
-        check_at_least(0, dropout=dropout, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_at_least(0, dropout=dropout)
         check_choice(Target, target=target)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"labels is {tuple(labels)}, but must be different names, at least 1.")
         if dropout >= 1:
@@ -89,7 +82,6 @@ class Classifier(LatentVariableModel):
         self.latent_shape = (features,)
         self.labels = tuple(labels)
         self.target = target
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}, but must be odd, so that it has a middle.")
         shrunk = [side // 2 ** len(channels) for side in x_shape[1:]]
@@ -115,11 +107,11 @@ class Classifier(LatentVariableModel):
     def encode(self, x: Tensor) -> Tensor:
         """The features h(x): (B, C, H, W) in [0, 1] to (B, D)."""
         check_images(x, self.x_shape)
-        return at_least_float32(self.features(x))
+        return at_least_float32(self.features(suited(x, self.features)))
 
     def logits(self, x: Tensor) -> Tensor:
         """a(x): (B, C, H, W) to (B, K)."""
-        return at_least_float32(self.head(self.features(x)))
+        return at_least_float32(self.head(self.features(suited(x, self.features))))
 
     def classify(self, x: Tensor) -> Tensor:
         """p(y = k | x), or p(y_k = 1 | x) of attributes: (B, C, H, W) in [0, 1] to (B, K)."""
@@ -142,11 +134,11 @@ class Classifier(LatentVariableModel):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """The accuracy; of attributes also how many that are there, and that are not, are found.
+        """The accuracy and, for attributes, the recall and the specificity.
 
         Returns:
-            Under `accuracy`, `recall` and `specificity` (attributes only), how many labels of
-            each image are right and of how many, (B,) each.
+            By name, `accuracy`, `recall` and `specificity`, the numbers of correct labels of each
+            image and of all labels that count, (B,) each.
         """
         if self.target not in batch:
             return {}
@@ -158,7 +150,7 @@ class Classifier(LatentVariableModel):
         return {name: ((right & of).sum(1), of.sum(1)) for name, of in found.items()}
 
     def _target(self, batch: Batch) -> Tensor:
-        """What of the batch is learned: int64 (B,), or int64 (B, K) for attributes."""
+        """The labels of the batch, int64 (B,), or its attributes, int64 (B, K)."""
         check_batch(batch, self.target)
         y: Tensor = batch[self.target]
         if self.target == "attributes" and y.shape[1] != len(self.labels):
@@ -169,16 +161,7 @@ class Classifier(LatentVariableModel):
         return y
 
     def _right(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Whether the most probable label is y, (B, 1), or each attribute, (B, K)."""
+        """Whether the most probable label is correct, (B, 1), or that of each attribute, (B, K)."""
         if self.target == "label":
             return (logits.argmax(-1) == y)[:, None]
         return (logits > 0) == (y > 0)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adam(
-            self.parameters(),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-        )

@@ -1,4 +1,4 @@
-"""Networks that the families are built from, chosen by plain constructor arguments."""
+"""Networks of the families, built from plain constructor arguments."""
 
 from zoo.nn.conv import ConvDecoder as ConvDecoder
 from zoo.nn.conv import ConvEncoder as ConvEncoder

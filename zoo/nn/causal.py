@@ -1,6 +1,7 @@
 r"""A causal transformer over sequences of categories: $p(s) = \prod_t p(s_t \mid s_{<t})$.
 
-Blocks are pre-normalised (Vaswani et al. 2017; Xiong et al. 2020), positions are learned.
+Blocks are pre-normalised (Vaswani et al. 2017; Xiong et al. 2020), and position embeddings are
+learned.
 """
 
 import math
@@ -12,13 +13,13 @@ from zoo.distributions.factorised import at_least_float32
 
 
 class Past:
-    """Keys and values of the places so far, (B, heads, t, D) each: none at the start."""
+    """Keys and values of all earlier places, (B, heads, t, D) each: empty at the start."""
 
     def __init__(self) -> None:
         self._kept: tuple[Tensor, ...] = ()
 
     def extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
-        """Keep those of the next places too, and give all."""
+        """Append keys and values of the next places, and return all."""
         new: tuple[Tensor, ...] = (k, v)
         if self._kept:
             new = tuple(torch.cat(pair, 2) for pair in zip(self._kept, new, strict=True))
@@ -27,13 +28,13 @@ class Past:
 
 
 class CausalBlock(nn.Module):
-    """Self-attention to the past, then a perceptron, each added to its input.
+    """Self-attention to the past, then a multilayer perceptron, each with a residual connection.
 
     Args:
-        width: Numbers a position, a multiple of `heads`; input and output are (B, T, width).
+        width: Features per place, a multiple of `heads`; input and output are (B, T, width).
         heads: Attention heads.
 
-    With a `Past`, the input is what follows it.
+    With a `Past`, the input has only the places after it.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -51,7 +52,7 @@ class CausalBlock(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, T, D) each
         if past is not None:
             k, v = past.extended(k, v)
-        # spelt out: on a CPU, the gradient of torch's attention takes six times as long in bfloat16
+        # not torch's attention, whose gradient takes six times as long in bfloat16 on a CPU
         new, seen = q.shape[2], k.shape[2]
         future = torch.ones(new, seen, dtype=torch.bool, device=h.device).triu(seen - new + 1)
         scores = (q @ k.mT * q.shape[-1] ** -0.5).masked_fill(future, -math.inf)
@@ -62,12 +63,12 @@ class CausalBlock(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """Gives the logits of each category of a sequence from those before it.
+    """Gives the logits of each category of a sequence, given the earlier ones.
 
     Args:
         categories: K.
         length: Places of a sequence, T.
-        width: Numbers a position inside.
+        width: Features per place in the blocks.
         depth: Number of blocks.
         heads: Attention heads.
     """
@@ -93,7 +94,7 @@ class CausalTransformer(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """Draw n sequences, (n, T) int64, place by place; what a block saw, it keeps."""
+        """Draw n sequences, (n, T) int64, place by place; blocks keep earlier keys and values."""
         pasts = [Past() for _ in self.blocks]
         s = torch.empty(n, 0, dtype=torch.int64, device=self.start.device)
         h = self.start.expand(n, 1, -1)

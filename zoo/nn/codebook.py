@@ -1,25 +1,28 @@
-r"""A codebook that learns as k-means does (van den Oord et al. 2017, appendix A.1).
+r"""A codebook with online k-means updates (van den Oord et al. 2017, appendix A.1).
 
-A vector $z_e$ is replaced by the nearest of K codes $e_k$. With $n_k$ the number of vectors of a
-batch that are nearest to $e_k$ and $m_k$ their sum, running averages move the codes:
+A vector $z_e$ is replaced by the nearest of K codes $e_k$. Let $n_k$ be the number of vectors of a
+batch that are nearest to $e_k$, and $m_k$ their sum. Running averages move the codes:
 
 $$N_k \leftarrow \gamma N_k + (1 - \gamma) n_k, \qquad
   M_k \leftarrow \gamma M_k + (1 - \gamma) m_k, \qquad e_k = M_k / N_k.$$
 
-The gradient passes from the code to the vector as if the code were the vector (straight-through).
-A code that is hardly used starts again at one of the batch's vectors (Dhariwal et al. 2020).
-Sums are over all processes, and new starts those of the first, so that all have one codebook.
+The gradient passes unchanged from the code to the vector (straight-through). A rarely used code
+restarts at one of the batch's vectors (Dhariwal et al. 2020). Sums are over all processes, and
+restarts come from the first process, so that all processes have the same codebook.
 """
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+
+from zoo.distributions.factorised import at_least_float32
+from zoo.nn.precision import AtLeastFloat32
 
 DEAD = 0.03
-"""A code starts again when its running average of vectors falls below this share of the mean."""
+"""A code restarts when its running average of vectors falls below this share of the mean."""
 
 
-class Codebook(nn.Module):
+class Codebook(AtLeastFloat32):
     """K codes of D numbers, moved by exponential moving averages.
 
     Args:
@@ -33,7 +36,7 @@ class Codebook(nn.Module):
         self.decay = decay
         self.codes: Tensor
         self.register_buffer("codes", torch.randn(codes, dim))
-        self.count: Tensor  # N_k; none before the first batch
+        self.count: Tensor  # N_k; zeros before the first batch
         self.register_buffer("count", torch.zeros(codes))
         self.total: Tensor  # M_k
         self.register_buffer("total", torch.zeros(codes, dim))
@@ -41,9 +44,9 @@ class Codebook(nn.Module):
     def nearest(self, z: Tensor) -> Tensor:
         """Positions of the nearest codes, (*,) int64, of vectors z (*, D)."""
         with torch.autocast(z.device.type, enabled=False):
-            z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+            z = at_least_float32(z)
             codes = self.codes.to(z)
-            # |z - e|^2 without |z|^2, which all codes share
+            # |z - e|^2 without |z|^2, which is the same for all codes
             return (codes.square().sum(-1) - 2 * z @ codes.mT).argmin(-1)
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +58,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _move(self, z: Tensor, index: Tensor) -> None:
-        if not self.count.any():  # the first batch: codes start where vectors are
+        if not self.count.any():  # the first batch: codes start at vectors
             self._restart(z, torch.ones_like(self.count, dtype=torch.bool))
             index = self.nearest(z)
         count = torch.bincount(index, minlength=len(self.codes)).to(z)
@@ -69,7 +72,7 @@ class Codebook(nn.Module):
         self.codes.copy_(self.total / self.count[:, None])
 
     def _restart(self, z: Tensor, dead: Tensor) -> None:
-        """Let codes start again at vectors of the batch, with the weight of a mean code."""
+        """Restart codes at vectors of the batch, with the mean weight of a code."""
         n = int(dead.sum())
         if n == 0:
             return

@@ -1,4 +1,4 @@
-"""Convolutional encoder and decoder: each stage halves, or doubles, height and width."""
+"""Convolutional encoder and decoder, whose stages halve or double height and width."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ Stage = tuple[int, int, int]
 
 
 def stages(x_shape: Sequence[int], channels: Sequence[int], patch: int = 0) -> list[Stage]:
-    """One for each of `channels`, from the image on: each halves it.
+    """Return one stage for each of `channels`, the image's first; each halves height and width.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
-        channels: Channels behind each stage.
-        patch: If not 0, the first stage takes squares of so many pixels a side instead.
+        channels: Output channels of each stage.
+        patch: If not 0, the first stage takes squares with sides of this many pixels instead.
 
     Raises:
-        ValueError: if there is none, or if their strides do not divide the image.
+        ValueError: if there are no channels, or the strides do not divide the image.
     """
     chosen = [(4, 2, 1)] * len(channels)
     if patch:
@@ -39,7 +39,7 @@ class ResidualConv(nn.Module):
     """Residual block: h + W_2 f(W_1 f(h)), with a 3x3 and a 1x1 convolution.
 
     Args:
-        channels: Of input and output, (B, channels, H, W).
+        channels: Channels of input and output, (B, channels, H, W).
         activation: The non-linearity f.
     """
 
@@ -60,7 +60,7 @@ class ResidualConv(nn.Module):
 def grid_shape(
     x_shape: Sequence[int], channels: Sequence[int], patch: int = 0
 ) -> tuple[int, int, int]:
-    """Shape of what the stages make of an image, (K, H / s, W / s): see `stages`."""
+    """Shape of the stages' output for an image, (K, H / s, W / s): see `stages`."""
     factor = math.prod(stride for _, stride, _ in stages(x_shape, channels, patch))
     return channels[-1], x_shape[1] // factor, x_shape[2] // factor
 
@@ -89,7 +89,7 @@ def up(
     residual_blocks: int,
     patch: int = 0,
 ) -> list[nn.Module]:
-    """Layers from features, (B, *grid_shape), to images, (B, C, H, W): `down`, backwards."""
+    """Layers from features, (B, *grid_shape), to images, (B, C, H, W): the reverse of `down`."""
     width = channels[-1]
     layers: list[nn.Module] = [ResidualConv(width, activation) for _ in range(residual_blocks)]
     outputs = [*reversed(channels[:-1]), x_shape[0]]
@@ -107,10 +107,10 @@ class ConvEncoder(nn.Sequential):
         channels: Channels of each stage; every stage halves height and width.
         outputs: Number of output features.
         activation: Non-linearity after each stage.
-        residual_blocks: Residual blocks behind the last stage.
-        patch: If not 0, the first stage takes squares of so many pixels a side, that do not
-            overlap, which is faster.
-        dense: Widths of hidden layers behind the stages.
+        residual_blocks: Residual blocks after the last stage.
+        patch: If not 0, the first stage takes disjoint squares with sides of this many pixels,
+            which is faster.
+        dense: Widths of hidden layers after the stages.
     """
 
     def __init__(
@@ -129,13 +129,13 @@ class ConvEncoder(nn.Sequential):
         self._stages = len(layers)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the stages give for images: (B, C, H, W) to (B, *grid_shape)."""
+        """Output of the stages: (B, C, H, W) to (B, *grid_shape)."""
         for layer in list(self)[: self._stages]:
             x = layer(x)
         return x
 
     def outputs(self, features: Tensor) -> Tensor:
-        """What the encoder gives for images of such features, (B, outputs)."""
+        """Output of the encoder, given `features` of the images, (B, outputs)."""
         for layer in list(self)[self._stages :]:
             features = layer(features)
         return features
@@ -150,7 +150,7 @@ class ConvDecoder(nn.Module):
         x_shape: Shape of the output image, (C, H, W).
         activation: Non-linearity before each stage.
         residual_blocks: Residual blocks before the first stage.
-        patch: If not 0, the last stage gives squares of so many pixels a side.
+        patch: If not 0, the last stage gives squares with sides of this many pixels.
         dense: Widths of hidden layers before the stages.
     """
 

@@ -1,16 +1,16 @@
-r"""The path from the top layer of codes down to an image (Sonderby et al. 2016, section 3).
+r"""The ladder from the top layer of codes down to an image (Sonderby et al. 2016, section 3).
 
-A state h goes down L rungs. On each, a linear map of h gives the mean and the scale of a layer of
-latents, and what is drawn is added to h:
+A state h goes down L rungs. On each rung, a linear map of h gives the mean and the scale of a layer
+of latents, and the drawn latents are added to h:
 
 $$z_l = \mu_l(h_l) + \sigma_l(h_l) \odot \epsilon_l, \qquad
   h_{l-1} = \mathrm{block}_l(h_l + W_l z_l).$$
 
-The posterior of a layer sees the same h, with the evidence of the image added to it. Blocks start
-as the identity, so that gradients reach the top from the first step on.
+The posterior of a layer depends on the same h plus the evidence of the image. Blocks start as the
+identity, so that gradients reach the top from the first step on.
 
-The state is a vector, and from some rung on a grid of vectors, on which convolutions take the place
-of dense layers: there each place has latents of its own (Kingma et al. 2016, NVAE).
+The state is a vector on the upper rungs, and may be a grid of vectors on the lower rungs, where
+convolutions replace dense layers and each place has its own latents (Kingma et al. 2016, NVAE).
 """
 
 import math
@@ -23,24 +23,25 @@ from torch import Tensor, nn
 from zoo.distributions.factorised import at_least_float32
 from zoo.nn.conv import ResidualConv
 from zoo.nn.mlp import ACTIVATIONS, Activation, ResidualBlock
+from zoo.nn.precision import AtLeastFloat32
 
 Block = TypeVar("Block", ResidualBlock, ResidualConv)
 
 
 def head(width: int, outputs: int, activation: Activation) -> nn.Sequential:
-    """Read numbers off a state: (*, width) to (*, outputs)."""
+    """Build a map from a state to numbers: (*, width) to (*, outputs)."""
     return nn.Sequential(nn.LayerNorm(width), ACTIVATIONS[activation](), nn.Linear(width, outputs))
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
-    """Make a new layer give zeros."""
+    """Set the parameters of a new layer to zero, so that it gives zeros."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def still(block: Block) -> Block:
-    """Make a new block the identity."""
+    """Turn a new block into the identity."""
     zeroed(block.residual[-1])
     return block
 
@@ -49,11 +50,11 @@ class Rung(nn.Module):
     """One layer of latents on the ladder, of d numbers.
 
     Args:
-        prior: The state above, h, to the mean and log scale of p(z_l | above), (*, 2 d).
-        evidence: What the encoder gives, to what is added to h.
-        posterior: That sum to the mean and log scale of q(epsilon_l | above, x), (*, 2 d).
-        embed: z_l, (*, d), to what is added to h.
-        block: That sum to the state below.
+        prior: From the state above, h, to the mean and log scale of p(z_l | above), (*, 2 d).
+        evidence: From the encoder's output to the evidence, which is added to h.
+        posterior: From this sum to the mean and log scale of q(epsilon_l | above, x), (*, 2 d).
+        embed: From z_l, (*, d), to its embedding, which is added to h.
+        block: From this sum to the state below.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Rung(nn.Module):
 
 
 def vector_rung(width: int, dim: int, activation: Activation) -> Rung:
-    """Make a layer of d latents on states that are vectors, (*, W)."""
+    """Build a layer of d latents on states that are vectors, (*, W)."""
     return Rung(
         prior=head(width, 2 * dim, activation),
         evidence=head(width, width, activation),
@@ -94,10 +95,10 @@ def vector_rung(width: int, dim: int, activation: Activation) -> Rung:
 
 
 def grid_rung(grid: Sequence[int], channels: int, activation: Activation) -> Rung:
-    """Make a layer of c latents at each place of states that are grids, (*, K, h, w): d = c h w.
+    """Build a layer of c latents at each place of states that are grids, (*, K, h, w): d = c h w.
 
-    At the start p(z_l | above) = q(z_l | above, x) = N(0, I): without that, so many latents upset
-    the first steps of a training.
+    At the start p(z_l | above) = q(z_l | above, x) = N(0, I): otherwise the many latents make the
+    first steps of training unstable.
     """
     features, *places = grid
 
@@ -121,7 +122,7 @@ def grid_rung(grid: Sequence[int], channels: int, activation: Activation) -> Run
 
 
 class OnGrids(nn.Sequential):
-    """Layers on (B, K, h, w), for a batch of any shape, (*, K, h, w)."""
+    """Layers for grids (B, K, h, w), applied to a batch of any shape, (*, K, h, w)."""
 
     def forward(self, h: Tensor) -> Tensor:
         outputs = h.reshape(-1, *h.shape[-3:])
@@ -130,16 +131,16 @@ class OnGrids(nn.Sequential):
         return outputs.reshape(*h.shape[:-3], *outputs.shape[1:])
 
 
-class Ladder(nn.Module):
-    """All layers of latents, the top one first: vectors, and below them grids where there are any.
+class Ladder(AtLeastFloat32):
+    """All layers of latents, the top layer first: vectors, then grids if there are any.
 
     Args:
-        width: Numbers of the state of vectors, W.
+        width: Size of the state of vector layers, W.
         dims: Latent dimensions of each layer of vectors.
         activation: Non-linearity.
-        grid: Shape of the state of grids, (K, h, w).
-        channels: Latents at each place of each layer of grids.
-        enter: The map from the one state to the other, where there are grids.
+        grid: Shape of the state of grid layers, (K, h, w).
+        channels: Latents at each place of each grid layer.
+        enter: Map from the vector state to the grid state, if there are grids.
     """
 
     def __init__(

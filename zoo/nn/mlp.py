@@ -45,14 +45,14 @@ def mlp(
     activation: Activation = "relu",
     residual_blocks: int = 0,
 ) -> nn.Sequential:
-    """Build a perceptron from (*, inputs) to (*, outputs).
+    """Build a multilayer perceptron from (*, inputs) to (*, outputs).
 
     Args:
         inputs: Number of input features.
         hidden: Width of each hidden layer; none makes the map affine.
         outputs: Number of output features.
         activation: Non-linearity after each hidden layer.
-        residual_blocks: Number of residual blocks behind the hidden layers.
+        residual_blocks: Number of residual blocks after the hidden layers.
     """
     layers: list[nn.Module] = []
     width = inputs

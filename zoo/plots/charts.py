@@ -18,7 +18,7 @@ def heatmap(values: Tensor, rows: Sequence[str], columns: Sequence[str], label: 
         values: (R, C).
         rows: R names.
         columns: C names.
-        label: What the values are.
+        label: Name of the values.
 
     Returns:
         A picture of shape (3, H, W) in [0, 1].
@@ -67,9 +67,9 @@ def scatter(places: Tensor, kinds: Tensor, names: Sequence[str], title: str) -> 
 
     Args:
         places: (N, 2).
-        kinds: Which name each point has, int64 (N,).
+        kinds: Index of each point's name, int64 (N,).
         names: K names; those without points are left out.
-        title: What is drawn.
+        title: Title of the picture.
 
     Returns:
         A picture of shape (3, H, W) in [0, 1].
@@ -82,7 +82,7 @@ def scatter(places: Tensor, kinds: Tensor, names: Sequence[str], title: str) -> 
     axes.set_aspect("equal", "datalim")
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))
     colours = colormaps["tab10" if len(names) <= 10 else "turbo"].resampled(max(10, len(names)))
-    x, y = places[order].float().cpu().T.numpy()  # in any other order the last kind hides the rest
+    x, y = places[order].float().cpu().T.numpy()  # by kinds, the last would hide the others
     axes.scatter(x, y, 6, colours(kinds[order].cpu().numpy()), linewidths=0)
     for kind in torch.unique(kinds).tolist():
         axes.scatter([], [], 30, [colours(kind)], label=names[kind])

@@ -11,9 +11,9 @@ from zoo.datamodules.files.places import Example
 
 PAGE = 1200  # pixels across, or one cell if that is wider
 GAP = 10
-SMALL, LARGE = 112, 256  # a picture is magnified or shrunk until its longer side is in between
+SMALL, LARGE = 112, 256  # bounds of a picture's longer side, after magnifying or shrinking
 FONT_SIZE, LINE = 13, 17
-TEXT_WIDTH = 360  # of a cell that is all text
+TEXT_WIDTH = 360  # of a cell without picture
 LINES_BELOW, LINES_ALONE = 6, 14
 MOST_CHARACTERS = 3000
 DASHES = str.maketrans("\u2013\u2014", "--")
@@ -29,7 +29,7 @@ def sheet(examples: Sequence[Example]) -> Image.Image:
     ellipsis.
 
     Args:
-        examples: What to draw, at least one.
+        examples: The examples, at least one.
 
     Returns:
         The page, RGB.
@@ -65,7 +65,7 @@ def _cell(example: Example, font: Font) -> Image.Image:
 
 
 def _picture(image: Tensor) -> Image.Image:
-    """An image (C, H, W) as a picture of a size that can be looked at."""
+    """An image (C, H, W) as a picture of a readable size."""
     picture = Image.fromarray(image.permute(1, 2, 0).squeeze(-1).cpu().numpy()).convert("RGB")
     longer = max(picture.size)
     if longer < SMALL:
@@ -83,19 +83,19 @@ def _write(cell: Image.Image, lines: list[str], left: int, top: int, font: Font)
 
 
 def _plain(text: str) -> str:
-    """Without accents and long dashes, as the built-in font has hardly any."""
+    """The text without accents and long dashes, which the built-in font lacks."""
     letters = unicodedata.normalize("NFKD", text.translate(DASHES))
     return "".join(c for c in letters if not unicodedata.combining(c))
 
 
 def wrap(text: str, width: int, most: int, font: Font) -> list[str]:
-    """Break a text into lines, at spaces where it can be, and leave out accents.
+    """Break a text into lines, at spaces if possible, and leave out accents.
 
     Args:
         text: The text; its own line breaks are kept.
-        width: Pixels across that a line may take.
-        most: Number of lines; what does not fit is left out, and an ellipsis stands for it.
-        font: What it is written in.
+        width: Largest width of a line in pixels.
+        most: Largest number of lines; an ellipsis replaces the rest of the text.
+        font: The font.
     """
     lines: list[str] = []
     for paragraph in _plain(text[:MOST_CHARACTERS]).splitlines():
@@ -105,9 +105,11 @@ def wrap(text: str, width: int, most: int, font: Font) -> list[str]:
             if font.getlength(joined) <= width:
                 lines[-1] = joined
                 continue
-            lines += [""] * bool(lines[-1])
+            if lines[-1]:
+                lines.append("")
             for character in word:
-                lines += [""] * (font.getlength(lines[-1] + character) > width and lines[-1] != "")
+                if lines[-1] and font.getlength(lines[-1] + character) > width:
+                    lines.append("")
                 lines[-1] += character
     if len(lines) <= most and len(text) <= MOST_CHARACTERS:
         return lines

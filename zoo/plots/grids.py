@@ -1,13 +1,15 @@
 """Pictures of images, of tables and of points, as tensors and files."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from zoo.checkpoints.files import write_atomically
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,7 +20,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
 
     Args:
         images: Images of shape (N, C, H, W) in [0, 1]; C is 1 or 3.
-        columns: Images in a row; by default as square as can be.
+        columns: Images in a row; by default the grid is nearly square.
         gap: Pixels between images.
 
     Returns:
@@ -35,7 +37,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Tensor:
 
 
 def signed(values: Tensor) -> Tensor:
-    """Images of any values as images in [0, 1]: zero is grey, the largest magnitude of each an end.
+    """Scale images of any values to [0, 1]: zero is grey, and each one's largest magnitude 0 or 1.
 
     Args:
         values: (N, C, H, W).
@@ -44,8 +46,22 @@ def signed(values: Tensor) -> Tensor:
     return 0.5 + 0.5 * values / most
 
 
+PICTURES: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+    ".webp": {"format": "WEBP", "lossless": True},
+}
+"""Settings for saving pictures, by the suffix of the file."""
+
 ANIMATIONS = {".gif": "GIF", ".apng": "PNG"}
-"""Formats of moving pictures, by the ends of files' names."""
+"""Formats of animations, by the suffix of the file."""
+
+
+def check_suffix(path: Path, known: Iterable[str]) -> None:
+    """Raise ZooError unless the file has one of the known suffixes."""
+    if path.suffix.lower() not in known:
+        raise ZooError(f"cannot draw {path.name!r}; let its name end in {' or '.join(known)}.")
 
 
 def save_grid(
@@ -55,38 +71,43 @@ def save_grid(
     min_width: int = 448,
     colours: int | None = None,
 ) -> None:
-    """Save a grid of images as a PNG file, small images magnified to whole multiples.
+    """Save a grid of images as a picture, small images magnified to whole multiples.
 
     Args:
         images: Images of shape (N, C, H, W) in [0, 1].
-        path: Where to; its folder is made if it is not there.
-        columns: Images in a row; by default as square as can be.
+        path: The file; it has a suffix of `PICTURES`, and its folder is made if it is missing.
+        columns: Images in a row; by default the grid is nearly square.
         min_width: The picture is magnified until it is at least this many pixels wide.
-        colours: Keep so many, 256 at the most: a third of the size, enough for a chart.
+        colours: Number of colours of a PNG file, at most 256: a third of the size, enough for a
+            chart; by default all.
 
     Raises:
-        ZooError: if the file cannot be written.
+        ZooError: if the file has another suffix, or cannot be written.
     """
+    path = Path(path).expanduser()
+    check_suffix(path, PICTURES)
+    settings = PICTURES[path.suffix.lower()]
     picture = _picture(images, columns, min_width)
-    if colours is not None:
+    if colours is not None and settings["format"] == "PNG":
         picture = picture.quantize(colours)
-    write_atomically(Path(path).expanduser(), lambda part: picture.save(part, format="PNG"))
+    write_atomically(path, lambda part: picture.save(part, **settings))
 
 
 def save_animation(paths: Tensor, path: str | Path, min_width: int = 448) -> None:
-    """Save paths of images as a moving picture: there and back, over and over, a grid of all paths.
+    """Save paths of images as an endless animation, there and back, of a grid of all paths.
 
-    PNG keeps every colour; GIF has 256 of them, which is enough for grey.
+    PNG keeps every colour; GIF has 256 colours, which is enough for grey.
 
     Args:
         paths: Images of shape (N, T, C, H, W) in [0, 1]: N paths of T steps.
-        path: Where to; its name ends in one of `ANIMATIONS`.
-        min_width: As for `save_grid`.
+        path: The file; it has a suffix of `ANIMATIONS`.
+        min_width: As in `save_grid`.
 
     Raises:
-        ZooError: if the file cannot be written.
+        ZooError: if the file has another suffix, or cannot be written.
     """
     path = Path(path).expanduser()
+    check_suffix(path, ANIMATIONS)
     steps = [*range(paths.shape[1]), *range(paths.shape[1] - 2, 0, -1)]
     first, *others = (_picture(paths[:, t], None, min_width) for t in steps)
     write_atomically(

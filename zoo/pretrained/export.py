@@ -6,23 +6,21 @@ import yaml
 
 from zoo.base import LatentVariableModel
 from zoo.checkpoints.files import RECIPE, write_text
+from zoo.checkpoints.paths import without_paths
 from zoo.checkpoints.weights import rounded
 from zoo.pretrained.class_paths import short_names
 from zoo.pretrained.gallery import draw_samples
 from zoo.pretrained.runs import load_training_checkpoint
 
 
-def _published(recipe: Path) -> str:
+def _published(recipe: str) -> str:
     """The resolved recipe in short names, without paths of this machine's data and files."""
-    source = short_names(recipe.read_text(encoding="utf-8"))
+    source = short_names(recipe)
     config = yaml.safe_load(source)
     config.pop("ckpt_path", None)
     (config.get("data") or {}).get("init_args", {}).pop("root", None)
-    arguments = (config.get("model") or {}).get("init_args", {})
-    if "name" in arguments and Path(arguments["name"]).expanduser().is_dir():
-        arguments["name"] = Path(arguments["name"]).name
     versions = [line + "\n" for line in source.splitlines() if line.startswith("#")]
-    return "".join(versions) + str(yaml.safe_dump(config, sort_keys=False))
+    return "".join(versions) + str(yaml.safe_dump(without_paths(config), sort_keys=False))
 
 
 def export(
@@ -43,8 +41,10 @@ def export(
     if half:
         model = rounded(model)
     model.save_pretrained(folder, license=license, half=half)
-    recipe = ckpt.parent.parent / "config.yaml"  # beside checkpoints/, where the run logs
-    if recipe.is_file():
-        write_text(folder / RECIPE, _published(recipe))
+    beside = ckpt.parent.parent / "config.yaml"  # of checkpoints that do not hold the recipe
+    if model.recipe is None and beside.is_file():
+        model.recipe = beside.read_text(encoding="utf-8")
+    if model.recipe:
+        write_text(folder / RECIPE, _published(model.recipe))
     draw_samples(model, folder)
     return model

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from zoo import models
 from zoo.base import LatentVariableModel
-from zoo.checkpoints.catalog import locate
-from zoo.checkpoints.config import read_config
+from zoo.checkpoints.catalog import config_of, locate
 from zoo.checkpoints.files import GOLDEN
 from zoo.checkpoints.weights import read_tensors
 from zoo.errors import ZooError, brief, nearest, shown
@@ -57,8 +56,8 @@ def from_pretrained(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
-    cls = family(read_config(folder).family)
-    return cls.from_folder(folder, name, overrides)
+    config = config_of(folder)
+    return family(config.family).from_folder(folder, config, name, overrides)
 
 
 def check_golden(model: LatentVariableModel, folder: Path) -> None:

@@ -55,8 +55,12 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     ckpt = read_training_checkpoint(path)
     cls = family(ckpt["zoo"]["family"])
     model = cls(**checked_arguments(cls, str(path), ckpt["hyper_parameters"], {}))
+    if all(t.dtype == torch.float64 for t in ckpt["state_dict"].values() if t.is_floating_point()):
+        model.double()
     try:
-        model.load_state_dict(ckpt["state_dict"], strict=True)
+        # Of parts that were compiled, weights have this in their names.
+        weights = {name.replace("_orig_mod.", ""): w for name, w in ckpt["state_dict"].items()}
+        model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         raise ZooError(
             f"{path} does not fit the model that its arguments build "
@@ -65,4 +69,5 @@ def load_training_checkpoint(path: Path) -> LatentVariableModel:
     model.data = ckpt["zoo"]["data"]
     model.base_model = ckpt["zoo"]["base_model"]
     model.assets = ckpt["zoo"].get("assets", {})
+    model.recipe = ckpt["zoo"].get("recipe")
     return model.eval()

@@ -1,1 +1,1 @@
-"""What users do with a model, built from its verbs."""
+"""Functions of models for users, built from verbs."""

@@ -1,13 +1,13 @@
-r"""How strange is a datum to a model? Scores over the verbs, and where to draw the line.
+r"""Anomaly scores, built from verbs, and a threshold for them.
 
-A score is higher for what the model expects less: minus log p(x), or a part of it. The line comes
-from scores of n normal data that the model was not trained on (split conformal prediction; Vovk,
-Gammerman & Shafer 2005; Laxhammar & Falkman 2010): where
+A score is higher for data that the model expects less: minus log p(x), or a part of it. The
+threshold comes from scores of n normal data that the model was not trained on (split conformal
+prediction; Vovk, Gammerman & Shafer 2005; Laxhammar & Falkman 2010): where
 
 $$t = s_{(k)}, \qquad k = \lceil (n + 1)(1 - \alpha) \rceil,$$
 
-the k-th smallest, another normal datum is above t with a probability of at most alpha, whatever
-the model is and however scores are distributed, as long as all n + 1 are exchangeable.
+is the k-th smallest, another normal datum is above t with a probability of at most alpha, for any
+model and any distribution of scores, if all n + 1 data are exchangeable.
 """
 
 import math
@@ -24,7 +24,7 @@ from zoo.tasks.likelihood import log_likelihood
 
 Score = Literal["likelihood", "error", "distortion", "rate"]
 
-_NEEDS = {  # any of these sets of verbs
+_NEEDS = {  # a score needs all verbs of one set
     "likelihood": ({"log_prob"}, {"prior", "posterior", "likelihood"}),
     "error": ({"reconstruct"},),
     "distortion": ({"encode", "likelihood"},),
@@ -36,7 +36,7 @@ _NEEDS = {  # any of these sets of verbs
 def anomaly_scores(
     model: LatentVariableModel, x: Any, by: Score | None = None, samples: int = 10
 ) -> Tensor:
-    r"""How strange each datum is to a model, (B,): the higher, the stranger.
+    r"""Anomaly score of each datum, (B,): higher for data that the model expects less.
 
     | by | is | of |
     |---|---|---|
@@ -47,14 +47,14 @@ def anomaly_scores(
 
     Args:
         model: Any model with the verbs that a score needs, in eval mode.
-        x: What the model's verbs take; of images, (B, C, H, W) in [0, 1].
-        by: Which score; by default the likelihood, or the error where the model has none.
-        samples: Draws of z per datum, for the bound and for a rate that has no closed form; they
-            are noise, which `torch.manual_seed` governs.
+        x: Data as the model's verbs take them; images are (B, C, H, W) in [0, 1].
+        by: Name of the score; by default the likelihood, or the error for models without one.
+        samples: Draws of z per datum, for the bound and for a rate without closed form;
+            `torch.manual_seed` governs them.
 
     Raises:
         NotImplementedError: if the model lacks a verb that the score needs.
-        ValueError: if x does not fit the model, or a score comes out as NaN.
+        ValueError: if x does not fit the model, or a score is NaN.
     """
     can = scores_of(model)
     if by is None and not {"likelihood", "error"} & {*can}:
@@ -74,7 +74,7 @@ def anomaly_scores(
     if model.modality == "image":
         check_images(x, model.x_shape)
     if by in ("error", "distortion") and not isinstance(x, Tensor):
-        raise ValueError(f"by={by!r} compares x with what its code stands for; give x as a tensor.")
+        raise ValueError(f"by={by!r} compares x with its reconstruction; give x as a tensor.")
     match by:
         case "likelihood":
             scores = -log_likelihood(model, x, samples).value
@@ -97,32 +97,32 @@ def anomaly_scores(
 
 
 def scores_of(model: LatentVariableModel) -> tuple[str, ...]:
-    """Which anomaly scores a model has, by its verbs."""
+    """Names of the anomaly scores that the verbs of a model allow."""
     verbs = {*model.verbs()}
     return tuple(by for by, options in _NEEDS.items() if any(has <= verbs for has in options))
 
 
 def anomaly_threshold(scores: Tensor, false_alarms: float = 0.01) -> Tensor:
-    r"""The score above which a datum counts as an anomaly, with a guarantee from finitely many.
+    r"""The score above which a datum counts as an anomaly, with a guarantee for finite n.
 
-    It is the $\lceil (n + 1)(1 - \alpha) \rceil$-th smallest of n scores. If these are of normal
-    data that the model has not seen, and another normal datum is exchangeable with them, then
-    `anomaly_scores(model, x) > threshold` is a false alarm with a probability of at most alpha,
-    and, where no scores are equal, more than $\alpha - 1 / (n + 1)$.
+    The threshold is the $\lceil (n + 1)(1 - \alpha) \rceil$-th smallest of n scores of normal data
+    that the model has not seen. If another normal datum x is exchangeable with them,
+    `anomaly_scores(model, x) > threshold` is a false alarm with a probability of at most alpha
+    and, if no two scores are equal, of more than $\alpha - 1 / (n + 1)$.
 
-    That is a mean over sets of n. With one such set at hand the share of false alarms is its own;
-    for continuous scores it is Beta(n + 1 - k, k): near alpha, give or take
-    $\sqrt{\alpha (1 - \alpha) / n}$.
+    This probability is a mean over sets of n. Each set has its own share of false alarms, which
+    for continuous scores has the distribution Beta(n + 1 - k, k): near alpha, with a standard
+    deviation of about $\sqrt{\alpha (1 - \alpha) / n}$.
 
     Args:
-        scores: Of normal data that the model was not trained on, (n,).
+        scores: Scores of normal data that the model was not trained on, (n,).
         false_alarms: alpha, between 0 and 1.
 
     Returns:
         The threshold, a scalar tensor.
 
     Raises:
-        ValueError: if there are too few scores for so small an alpha, less than 1 / alpha - 1.
+        ValueError: if there are fewer than 1 / alpha - 1 scores.
     """
     if not 0 < false_alarms < 1:
         raise ValueError(f"false_alarms is {false_alarms}, but must be above 0 and below 1.")
@@ -133,7 +133,7 @@ def anomaly_threshold(scores: Tensor, false_alarms: float = 0.01) -> Tensor:
         )
     if scores.isnan().any():
         raise ValueError("scores has NaNs, which have no rank; find out why before going on.")
-    alpha = Fraction(str(false_alarms))  # as it was written: floats would make 0.07 * 100 above 7
+    alpha = Fraction(str(false_alarms))  # exact, as written: in floats, 0.07 * 100 is above 7
     n = len(scores)
     k = math.ceil((n + 1) * (1 - alpha))
     if k > n:

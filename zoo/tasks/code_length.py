@@ -13,8 +13,8 @@ class CodeLength(NamedTuple):
     """Bits of a discrete code for each number of a datum.
 
     Args:
-        learned: With the model's prior of codes, (B,).
-        uniform: If all codes were equally probable.
+        learned: Bits under the model's prior of codes, (B,).
+        uniform: Bits under a uniform prior.
     """
 
     learned: Tensor
@@ -23,22 +23,22 @@ class CodeLength(NamedTuple):
 
 @torch.no_grad()
 def code_length(model: LatentVariableModel, x: Any) -> CodeLength:
-    r"""How long the code of a datum is, in bits a number of the datum (bits per dimension).
+    r"""Length of the code of a datum, in bits per number of the datum (bits per dimension).
 
-    An ideal coder takes $-\log_2 p(s)$ bits for a code s, and $T \log_2 K$ for T indices into K
-    codes where it knows nothing of them. What the code leaves out is not counted: it is lossy.
+    An ideal coder takes $-\log_2 p(s)$ bits for a code s, and without a prior $T \log_2 K$ for T
+    indices into K codes. The code is lossy; its loss is not counted.
 
     Args:
-        model: A model with `encode` and `prior` whose code is made of indices, such as a VQVAE.
-        x: What the model's verbs take.
+        model: A model with `encode` and `prior` whose codes are indices, such as a VQVAE.
+        x: Data as the model's verbs take them.
 
     Raises:
-        ValueError: if the code is made of something else.
+        ValueError: if the codes are not indices.
     """
     if model.code_symbols is None:
         raise ValueError(
-            f"code_length is of codes that are made of indices, but {type(model).__name__} has "
-            "others; its rate is KL(q(z|x) || p(z))."
+            f"code_length needs codes that are indices, but those of {type(model).__name__} are "
+            "not; its rate is KL(q(z|x) || p(z))."
         )
     s = model.encode(x)
     bits = math.log(2) * math.prod(model.x_shape)

@@ -11,13 +11,13 @@ from zoo.nn.noise import masked
 
 
 class Denoised(NamedTuple):
-    """Noisy data, what a model makes of them, and how far both are off.
+    """Noisy data, their reconstructions, and the errors of both.
 
     Args:
         noisy: Data with noise, (B, *x_shape).
         restored: Their reconstructions, (B, *x_shape).
-        before: Mean squared error a number of the noisy data, (B,).
-        after: The same of the reconstructions.
+        before: Mean squared error per number of the noisy data, (B,).
+        after: The same for the reconstructions.
     """
 
     noisy: Tensor
@@ -28,12 +28,12 @@ class Denoised(NamedTuple):
 
 @torch.no_grad()
 def denoise(model: LatentVariableModel, x: Any, noise: float = 0.5) -> Denoised:
-    """Set a share of the pixels to zero, as a denoising autoencoder is trained, and reconstruct.
+    """Set a share of the pixels to zero, as in a denoising autoencoder's training, and reconstruct.
 
     Args:
         model: A model of images with `encode` and `decode`.
         x: Images (B, C, H, W) in [0, 1].
-        noise: The share, from 0 to 1; `torch.manual_seed` governs which.
+        noise: The share, from 0 to 1; `torch.manual_seed` governs the choice of pixels.
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is {noise}, but must be a share of pixels from 0 to 1.")

@@ -5,8 +5,8 @@ https://arxiv.org/abs/1609.04468) is
 
 $$d = \bar z_{\text{with}} - \bar z_{\text{without}},$$
 
-the mean code of data that have it less that of data that have not, and arithmetic on codes is
-$z + t d$: t = 1 makes of the average datum without it the average one with it.
+the mean code of data with the attribute minus that of data without it. Arithmetic on codes is
+$z + t d$: t = 1 turns the average datum without the attribute into the average datum with it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,20 +32,21 @@ def direction(
     balance: Sequence[str] = (),
     limit: int | None = None,
 ) -> Tensor:
-    """Find the direction in which codes of training data differ by an attribute.
+    """Find the direction of an attribute: the mean difference of codes of training data.
 
-    Attributes go together in data: who wears glasses is more often a man, and the difference of the
-    means shows that, too. With `balance` the difference is taken among data that are alike in other
-    attributes, as White (2016) balances them: see `mean_difference`.
+    Attributes are correlated in data: people with glasses are more often men, and the difference of
+    means shows that, too. With `balance`, only data with the same other attributes are compared
+    (White 2016): see `mean_difference`.
 
     Args:
         model: A model with `encode` whose codes are real numbers.
-        data: Where the training data come from; it is set up.
+        data: Source of the training data; this function sets it up.
         attribute: Name of an attribute, such as `Smiling`, or of a label, such as `3`.
-        against: Name of another that counts as being without: `3` against `8`, say, where data of
-            both or of neither are left out. By default, all data without the attribute count.
-        balance: Names of attributes that are not to change with it.
-        limit: Only the first so many training data.
+        against: Name of another attribute, whose data count as those without: `3` against `8`, for
+            example. Data with both or neither are left out. By default, all data without the
+            attribute count.
+        balance: Names of attributes that should not change with it.
+        limit: Largest number of training data; the first ones are used.
 
     Returns:
         The direction, shape `latent_shape`.
@@ -86,16 +87,16 @@ def encoded(
     mark: Callable[[Batch], Tensor],
     limit: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Encode data and note what they are, both on the CPU.
+    """Encode data and compute marks of them, both on the CPU.
 
     Args:
         model: A model with `encode`.
         batches: Batches of data.
-        mark: What to note of a batch, (B, ...).
-        limit: Only the first so many data.
+        mark: Function from a batch to the marks of its data, (B, ...).
+        limit: Largest number of data; the first ones are used.
 
     Returns:
-        Codes (N, *latent_shape), and what was noted, (N, ...).
+        Codes (N, *latent_shape), and marks (N, ...).
     """
     codes, marks, n = [], [], 0
     for batch in batches:
@@ -109,17 +110,17 @@ def encoded(
 
 
 def mean_difference(z: Tensor, first: Tensor, second: Tensor, groups: Tensor) -> Tensor:
-    r"""How codes of two kinds of data differ on average, within groups: shape of a code.
+    r"""Mean difference of codes of two kinds of data within groups, (*latent_shape).
 
-    Of a group g with $n_g$ data of the first kind and $m_g$ of the second it is the difference of
-    their means, and of all the mean of these with weights $n_g m_g / (n_g + m_g)$, the inverse of
-    their variances. That is the coefficient of the kind in a least-squares fit of the codes to the
-    kind and the groups.
+    The difference of the means in each group g, with $n_g$ data of the first kind and $m_g$ of the
+    second, is averaged over groups with weights $n_g m_g / (n_g + m_g)$, which are proportional to
+    the inverse variances. The result is the coefficient of the kind in a least-squares fit of the
+    codes to the kind and the groups.
 
     Args:
         z: Codes, (N, *latent_shape).
-        first: Which data are of the first kind, (N,) bool.
-        second: Which are of the second, (N,) bool.
+        first: True for data of the first kind, (N,) bool.
+        second: True for data of the second kind, (N,) bool.
         groups: Numbers of the groups, (N,); data of different groups are not compared.
 
     Raises:
@@ -144,8 +145,8 @@ def move(model: LatentVariableModel, x: Any, direction: Any, strengths: Sequence
     Args:
         model: A model with `encode` and `decode` whose codes are real numbers.
         x: One datum, shape `x_shape`.
-        direction: d, shape `latent_shape`, as `direction` finds it.
-        strengths: How far, t; 0 gives the reconstruction of x.
+        direction: d, shape `latent_shape`, as from `direction`.
+        strengths: Values of t; 0 gives the reconstruction of x.
 
     Returns:
         Data of shape (len(strengths), *x_shape).

@@ -1,4 +1,4 @@
-"""The log-likelihood of data, by the sharpest estimator that a model allows."""
+"""The log-likelihood of data, by the best estimator that a model allows."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from zoo.inference import annealed_importance_sampling, importance_weighted_boun
 
 
 class LogLikelihood(NamedTuple):
-    """log p(x) in nats, (B,), what kind of number it is, and its standard error, (B,)."""
+    """log p(x) in nats, (B,), the kind of the number, and its standard error, (B,)."""
 
     value: Tensor
     kind: Literal["exact", "lower bound", "estimate"]
@@ -22,22 +22,22 @@ class LogLikelihood(NamedTuple):
 def log_likelihood(
     model: LatentVariableModel, x: Any, samples: int = 100, distributions: int = 1
 ) -> LogLikelihood:
-    """Measure log p(x) with the sharpest estimator that the model and the budget allow.
+    """Measure log p(x) with the best estimator that the model and the budget allow.
 
-    A model with `log_prob` gives the exact value. One with a posterior gives a lower bound in
-    expectation: the importance-weighted bound, which is the ELBO at `samples=1` and tends to
-    log p(x) as they grow; or annealed importance sampling, where q(z | x) is too far from the
-    posterior for that.
+    A model with `log_prob` gives the exact value. A model with a posterior gives a lower bound in
+    expectation: by default the importance-weighted bound, which is the ELBO at `samples=1` and
+    tends to log p(x) as `samples` grows; with `distributions` above 1 annealed importance sampling,
+    for a q(z | x) far from the posterior.
 
     Args:
         model: Any model of the zoo.
         x: Data of shape (B, *x_shape).
-        samples: Importance samples per datum, where they are needed.
+        samples: Importance samples per datum, if log p(x) has no closed form.
         distributions: Steps over which each sample is annealed from q(z | x) to the posterior, by
             Hamiltonian Monte Carlo; 1 is plain importance sampling.
 
     Raises:
-        NotImplementedError: if the model has neither.
+        NotImplementedError: if the model has neither `log_prob` nor a posterior.
         ValueError: if a count is not positive.
     """
     x = model.as_input(x)

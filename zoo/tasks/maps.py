@@ -1,4 +1,4 @@
-"""Codes laid out in the plane."""
+"""Maps of codes in the plane."""
 
 from typing import Literal
 
@@ -12,26 +12,26 @@ Method = Literal["pca", "tsne", "umap"]
 
 
 def latent_map(z: Tensor, method: Method = "tsne") -> Tensor:
-    """Lay codes out in the plane.
+    """Map codes to the plane.
 
     Args:
         z: Codes, floats (N, ...), at least 4.
-        method: `pca`, the first two principal components, for which distances are true to scale;
-            `tsne` (van der Maaten & Hinton 2008), which shows who is near whom and nothing else; or
-            `umap` (McInnes et al. 2018), the same, where umap-learn is installed.
+        method: `pca`, the first two principal components, whose distances are to scale; `tsne`
+            (van der Maaten & Hinton 2008), which shows neighbours only; or `umap` (McInnes et al.
+            2018), likewise, which needs umap-learn.
 
     Returns:
         Places, float32 (N, 2).
 
     Raises:
-        ZooError: if umap-learn is needed and not there.
+        ZooError: if umap-learn is needed and not installed.
         ValueError: if there are fewer than 4 codes, or they have fewer than 2 numbers.
     """
     check_choice(Method, method=method)
     codes = z.detach().flatten(1).double().cpu().numpy()
     n, size = codes.shape
     if n < 4 or size < 2:
-        raise ValueError(f"a map is of 4 codes of 2 numbers at least, but there are {n} of {size}.")
+        raise ValueError(f"a map needs 4 codes of 2 numbers at least, but there are {n} of {size}.")
     if method == "pca":
         from sklearn.decomposition import PCA
 

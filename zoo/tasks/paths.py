@@ -34,14 +34,14 @@ def check_real(model: LatentVariableModel, z: Tensor, what: str) -> None:
     """Raise ValueError unless codes are real numbers.
 
     Args:
-        model: Whose they are.
+        model: Model of the codes.
         z: Codes.
-        what: What takes real numbers, and why; the start of a sentence.
+        what: Start of the error's sentence: the function, and why it takes real numbers.
     """
     if not z.is_floating_point():
         raise ValueError(
-            f"{what}, but a code of {type(model).__name__} is made of whole numbers, and there is "
-            "nothing between them."
+            f"{what}, but a code of {type(model).__name__} is made of whole numbers, which have no "
+            "values in between."
         )
 
 
@@ -60,8 +60,8 @@ def interpolate(
         x0: One datum, shape `x_shape`, the start.
         x1: One datum, shape `x_shape`, the end.
         steps: Number of codes on the path, both ends included; at least 2.
-        path: `linear`, or `spherical`: directions turn evenly, as suits a Gaussian prior in many
-            dimensions (White 2016).
+        path: `linear`, or `spherical`, which turns directions evenly and suits a Gaussian prior in
+            many dimensions (White 2016).
 
     Returns:
         Data of shape (steps, *x_shape).
@@ -92,7 +92,7 @@ def traverse(
     Args:
         model: A model with `encode` and `decode` whose codes are vectors.
         x: One datum, shape `x_shape`.
-        dims: Which latent dimensions; by default all.
+        dims: Latent dimensions to vary; by default all.
         span: Values run from -span to span, in standard deviations of an N(0, I) prior.
         steps: Values per dimension.
 
@@ -100,7 +100,7 @@ def traverse(
         Data of shape (len(dims), steps, *x_shape).
 
     Raises:
-        ValueError: if the codes are no vectors or a dimension does not exist.
+        ValueError: if the codes are not vectors or a dimension does not exist.
     """
     if len(model.latent_shape) != 1:
         raise ValueError(

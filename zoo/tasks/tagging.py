@@ -14,7 +14,7 @@ class Tagger(Protocol):
 
     @property
     def vocabulary(self) -> list[str]:
-        """The words, and classes of unknown words; none of a model of other symbols."""
+        """The words and classes of unknown words; empty for a model of other symbols."""
 
     @property
     def state_names(self) -> list[str]:
@@ -32,11 +32,11 @@ def tag(model: Tagger, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
 
     Args:
         model: An HMM that was trained on words.
-        sentences: Lists of words; one that is not in the vocabulary counts as its class of unknown
+        sentences: Lists of words; a word outside the vocabulary counts as its class of unknown
             words.
 
     Returns:
-        Tags, or the numbers of the states of a model that was trained without tags.
+        Tags, or the numbers of states if the model was trained without tags.
 
     Raises:
         ValueError: if the model was not trained on words, or a sentence has none.

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import pickle
+import shlex
+import signal
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -12,22 +15,43 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 
 from zoo import datamodules, models  # whose classes get short names in recipes
 from zoo.base import LatentVariableModel
 from zoo.errors import ZooError
 from zoo.pretrained.class_paths import short_names
-from zoo.pretrained.runs import read_training_checkpoint
 from zoo.training import monitors as monitors  # likewise
 from zoo.training import push as push  # likewise
-from zoo.training.messages import explain
-from zoo.training.recipes import latest_checkpoint, parsable, read_recipe, recipe_path
+from zoo.training.divergence import StopWhenDiverged
+from zoo.training.folders import SaveRecipe, resume
+from zoo.training.help import page
+from zoo.training.messages import explain, explain_trainer
+from zoo.training.precision import suited_precision
+from zoo.training.recipes import parsable, read_recipe, recipe_path
 from zoo.training.saving import AtomicCheckpointIO, SaveLast
 from zoo.training.seeding import SeedEpoch
+
+_POSITIVE = ("accumulate_grad_batches", "check_val_every_n_epoch", "log_every_n_steps")
 
 
 class ZooCLI(LightningCLI):
     """LightningCLI over the zoo's models and data; what the user gets wrong is a ZooError."""
+
+    def __init__(self, command: Sequence[str], args: Sequence[str]) -> None:
+        self.command = command  # as the user typed it, to say how to go on with it
+        super().__init__(
+            LatentVariableModel,
+            LightningDataModule,
+            save_config_callback=None,  # SaveRecipe does it
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
+            args=[*args],
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
@@ -43,17 +67,31 @@ class ZooCLI(LightningCLI):
             }
             raise ZooError(explain(str(error), flags, classes)) from None
 
+    def before_instantiate_classes(self) -> None:
+        config = self._get(self.config, "trainer")
+        for key in _POSITIVE:
+            if config[key] is not None and config[key] < 1:
+                raise ZooError(f"trainer.{key} is {config[key]}, but must be at least 1.")
+        asked = str(config["precision"])
+        suited = suited_precision(asked, str(config["accelerator"]))
+        if suited != asked:
+            config["precision"] = suited
+            rank_zero_only(print)(
+                f"Training in float32: this machine computes {asked} by emulation, many times "
+                "slower."
+            )
+
     def instantiate_classes(self) -> None:
         self._refuse_tokens()
         try:
             super().instantiate_classes()
-        except ValueError as error:
+        except Exception as error:
             # jsonargparse wraps a constructor's own sentence in a report of all types it tried.
-            while isinstance(error.__cause__, ValueError):
-                error = error.__cause__
-            if isinstance(error.__cause__, OSError):
-                raise error.__cause__ from None
-            raise error from None
+            cause: BaseException = error
+            while isinstance(cause, ValueError) and cause.__cause__ is not None:
+                cause = cause.__cause__
+            self._explain(cause)
+            raise cause from None
 
     def _refuse_tokens(self) -> None:
         """Refuse a token among the arguments, which the run's config.yaml would publish."""
@@ -73,7 +111,7 @@ class ZooCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         plugins = _as_list(config.get("plugins"))
         callbacks = _as_list(config.get("callbacks"))
-        always: list[Callback] = [SeedEpoch(), SaveLast()]
+        always: list[Callback] = [SeedEpoch(), SaveLast(), StopWhenDiverged(), SaveRecipe()]
         if config.get("enable_progress_bar") is not False and not any(
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
@@ -90,11 +128,73 @@ class ZooCLI(LightningCLI):
             "class_path": config["data"]["class_path"].rpartition(".")[2],
             "init_args": json.loads(json.dumps(arguments)),  # tuples become lists, as they load
         }
+        self._refuse_spawning()
         callback = self.trainer.checkpoint_callback
-        if config.get("ckpt_path") and isinstance(callback, ModelCheckpoint):
-            # A resumed run goes on beside the old checkpoints, and still knows the best of them.
-            callback.dirpath = callback.dirpath or _folder_of_run(Path(config["ckpt_path"]))
-            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        if config["trainer"].get("fast_dev_run") and isinstance(callback, ModelCheckpoint):
+            callback.save_last = (
+                None  # which ModelCheckpoint would write at the end of a trial, too
+            )
+        self._find_checkpoint(self.model.data["class_path"])
+
+    def before_validate(self) -> None:
+        self._find_checkpoint(None)
+
+    def before_test(self) -> None:
+        self._find_checkpoint(None)
+
+    def _refuse_spawning(self) -> None:
+        """Refuse a strategy whose processes are handed what cannot be pickled."""
+        trainer = self.trainer
+        if getattr(trainer.strategy, "_start_method", None) not in ("spawn", "forkserver"):
+            return
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a helper
+        for part in (self.model, self.datamodule, *callbacks, *trainer.loggers):
+            try:
+                pickle.dumps(part)
+            except (pickle.PicklingError, AttributeError, TypeError):
+                raise ZooError(
+                    f"{type(part).__name__} cannot be handed to processes that are spawned; "
+                    "give --trainer.strategy ddp, which starts them anew."
+                ) from None
+
+    def _find_checkpoint(self, data: str | None) -> None:
+        """Set `ckpt_path` to the file that it means, and the model's recipe to what is run."""
+        config, initial = self.config[self.subcommand], self.config_init[self.subcommand]
+        config["ckpt_path"] = resume(self.trainer, self.model, config, data)
+        initial["ckpt_path"] = config["ckpt_path"]
+        self.model.recipe = self._parser(self.subcommand).dump(config, skip_none=False)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it is deaf to another
+            if not self.trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt(self._how_to_go_on()) from None
+        except Exception as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise a ZooError for what Lightning says in its own terms, if that is known."""
+        config = self._get(self.config, "trainer")
+        family = self._get(self.config, "model")["class_path"].rpartition(".")[2]
+        if sentence := explain_trainer(f"{type(error).__name__}: {error}", config, family):
+            raise ZooError(sentence) from error
+
+    def _how_to_go_on(self) -> str:
+        if self.subcommand != "fit":
+            return ""
+        callback = self.trainer.checkpoint_callback
+        saved = [str(self.config["fit"].get("ckpt_path") or "")]
+        if isinstance(callback, ModelCheckpoint):
+            saved = [callback.last_model_path, callback.best_model_path, *saved]
+        for path in saved:
+            if Path(path).is_file():
+                command = shlex.join([*self.command, "--ckpt_path", path])
+                return f"{path} is kept; to go on: {command}"
+        return "no checkpoint was written yet: the first comes after the first validation"
 
     def after_fit(self) -> None:
         best = self.best_checkpoint()
@@ -109,19 +209,6 @@ class ZooCLI(LightningCLI):
             return None
         path = callback.best_model_path or callback.last_model_path
         return Path(path) if path else None
-
-
-def _folder_of_run(ckpt: Path) -> str:
-    """The folder of a training checkpoint, spelt as the run did that wrote it.
-
-    ModelCheckpoint forgets the best score of a run whose folder is spelt in another way.
-    """
-    folder = ckpt.resolve().parent
-    for callback in read_training_checkpoint(ckpt).get("callbacks", {}).values():
-        spelt = callback.get("dirpath")
-        if spelt and Path(spelt).resolve() == folder:
-            return str(spelt)
-    return str(folder)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -146,30 +233,33 @@ def run(subcommand: str, recipe: str, flags: Sequence[str]) -> ZooCLI:
     """
     config = recipe_path(recipe)
     read_recipe(config)
-    flags = [short_names(flag) for flag in _with_checkpoint(list(flags), config)]
+    words = [short_names(flag) for flag in flags if flag not in ("-h", "--help")]
+    words = ["--help" if word == "--help-all" else word for word in words]
     _calm()
-    return ZooCLI(
-        LatentVariableModel,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
-        args=[subcommand, "--config", parsable(config), *flags],
+    cls = ZooCLI if len(words) == len(flags) else _HelpCLI
+    return cls(
+        command=["zoo", subcommand, recipe, *without_checkpoint(flags)],
+        args=[subcommand, "--config", parsable(config), *words],
     )
 
 
-def _with_checkpoint(flags: list[str], config: Path) -> list[str]:
-    for i, flag in enumerate(flags):
-        value = flags[i + 1] if flag == "--ckpt_path" and i + 1 < len(flags) else flag
-        value = value.removeprefix("--ckpt_path=")
-        if value == "last" and flag.startswith("--ckpt_path"):
-            end = i + 2 if flag == "--ckpt_path" else i + 1
-            return [*flags[:i], "--ckpt_path", str(latest_checkpoint(config)), *flags[end:]]
-    return flags
+class _HelpCLI(ZooCLI):
+    """Says what would be run, and runs nothing."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        subcommand, recipe = self.command[1:3]
+        print(page(subcommand, recipe, recipe_path(recipe), self.config[subcommand]))
+        raise SystemExit(0)
+
+
+def without_checkpoint(flags: Sequence[str]) -> list[str]:
+    """Flags but for `--ckpt_path` and its value."""
+    return [
+        flag
+        for before, flag in zip(["", *flags], flags, strict=False)
+        if "--ckpt_path" not in (before, flag.partition("=")[0])
+    ]
 
 
 def _calm() -> None:

@@ -4,9 +4,10 @@ import ast
 import re
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from typing import Any
 
 from zoo.checkpoints.arguments import arguments
-from zoo.errors import nearest
+from zoo.errors import brief, nearest
 
 
 def explain(message: str, flags: Iterable[str], classes: Mapping[str, Iterable[str]]) -> str:
@@ -45,6 +46,46 @@ def explain(message: str, flags: Iterable[str], classes: Mapping[str, Iterable[s
         names = found[1].replace("fit.", "").replace("validate.", "").replace("test.", "")
         return f"the recipe has no {names}; `zoo recipes copy` hands over a complete one."
     return _first_clause(text)
+
+
+def explain_trainer(message: str, trainer: Mapping[str, Any], family: str) -> str | None:
+    """Say in one sentence what Lightning refuses, and which flag mends it; None if it is unknown.
+
+    Args:
+        message: Name of the error, and what Lightning says.
+        trainer: The trainer's arguments.
+        family: Name of the model's class.
+    """
+    text = " ".join(message.split())
+    if re.search(r"can ?not run on your system|No supported gpu backend", text):
+        asked = trainer["accelerator"]
+        return f"this machine has no {asked}; leave out --trainer.accelerator, or give cpu."
+    if re.search(r"devices=.* is not a valid input|`devices` selected with", text):
+        given = trainer["devices"]
+        return f"trainer.devices cannot be {given!r} here; give a number from 1, or auto."
+    if found := re.search(
+        r"(Early stopping|ModelCheckpoint).*?[`'](\S+?)[`'].*?(?:following|metrics): (.+)", text
+    ):
+        name = {"Early stopping": "EarlyStopping"}.get(found[1], found[1])
+        listed = found[3].partition("HINT")[0]
+        known = [word for word in re.findall(r"[\w./-]+", listed) if "/" in word]
+        return f"{name} watches {found[2]!r}, which is not logged; {nearest(found[2], known)}"
+    if found := re.search(r"Automatic gradient .*Remove `Trainer\((\w+)=", text):
+        return f"{family} takes its steps itself; leave out trainer.{found[1]}."
+    if found := re.search(r"(?:No module named|Requirement) '([\w-]+)", text):
+        return f"the package {found[1]} is not installed; pip install {found[1]}"
+    if "wandb" in text.lower() and re.search("api_key|login", text):
+        return (
+            "Weights & Biases knows no login; run `wandb login`, or give "
+            "--trainer.logger.offline true."
+        )
+    if found := re.search(r"can be (\w+(?:, \w+)*), got (\S+)", text):
+        return (
+            f"a callback's mode cannot be {found[2]!r}; {nearest(found[2], found[1].split(', '))}"
+        )
+    if found := re.match(r"MisconfigurationException: (.+)", text):  # is written for users
+        return brief(found[1].replace(". ", "; "))
+    return None
 
 
 def _near(name: str, known: Iterable[str]) -> str:

@@ -1,16 +1,18 @@
 """Callbacks that recipes use beside Lightning's own."""
 
-from pathlib import Path
-
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
 from zoo.base import LatentVariableModel
 from zoo.batches import Batch, part
+from zoo.errors import ZooError
 from zoo.metrics import ActiveUnits
 from zoo.plots.grids import grid, save_grid
+from zoo.training.folders import run_folder
 
 
 class LogActiveUnits(Callback):
@@ -21,6 +23,11 @@ class LogActiveUnits(Callback):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LatentVariableModel)
+        if not pl_module.latent_shape:
+            raise ZooError(
+                "LogActiveUnits counts latent dimensions that are in use, and codes of a "
+                f"{type(pl_module).__name__} have none; take it out of the callbacks."
+            )
         self._metric = ActiveUnits(pl_module.latent_shape[0]).to(pl_module.device)
 
     def on_validation_batch_end(
@@ -38,14 +45,20 @@ class LogActiveUnits(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert self._metric is not None
+        try:
+            units = self._metric.compute()
+        except ValueError as error:  # one image, or a model that has diverged: no reason to stop
+            rank_zero_warn(f"val/active_units is not known: {error}")
+            return
         # The metric has added up all processes' sums, so the mean over processes is the number.
-        pl_module.log("val/active_units", self._metric.compute().float(), sync_dist=True)
+        pl_module.log("val/active_units", units.float(), sync_dist=True)
 
 
 class SampleGrid(Callback):
     """Log a grid of samples, and of held-out images above their reconstructions.
 
-    PNG files go to `pictures/` in the run's folder; loggers that take images get them too.
+    PNG files go to `pictures/` in the run's folder; the loggers of TensorBoard, MLflow, and Weights
+    & Biases get them too.
 
     Args:
         every_n_epochs: How often.
@@ -73,7 +86,7 @@ class SampleGrid(Callback):
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last
         if trainer.sanity_checking or not due:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process has to ask
+        folder = run_folder(trainer)  # every process has to ask
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LatentVariableModel)
@@ -86,11 +99,24 @@ class SampleGrid(Callback):
                 x = self._batch["image"]
                 both = torch.cat([x, pl_module.conditioned(self._batch).reconstruct(x)])
                 pictures["reconstructions"] = (both, len(x))
+        if getattr(trainer, "fast_dev_run", False):  # a trial leaves no files
+            return
         for name, (images, columns) in pictures.items():
             save_grid(
                 images, folder / "pictures" / f"{name}-{trainer.current_epoch + 1:04d}.png", columns
             )
+            page = grid(images.float().cpu(), columns)
             for logger in trainer.loggers:
-                log_image = getattr(logger, "log_image", None)
-                if log_image is not None:
-                    log_image(key=name, images=[grid(images.float().cpu(), columns)])
+                _log(logger, name, page, trainer)
+
+
+def _log(logger: Logger, name: str, page: Tensor, trainer: Trainer) -> None:
+    """Give a picture (C, H, W) to a logger that takes any; each has its own way."""
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, page.clamp(0, 1), trainer.global_step)
+    elif isinstance(logger, MLFlowLogger):
+        pixels = (page.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(-1)
+        file = f"pictures/{name}-{trainer.current_epoch + 1:04d}.png"
+        logger.experiment.log_image(logger.run_id, pixels.numpy(), file)
+    elif isinstance(logger, WandbLogger):
+        logger.log_image(key=name, images=[page])

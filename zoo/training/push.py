@@ -10,9 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from zoo import hub
 from zoo.checkpoints.card import write_card
-from zoo.checkpoints.files import FILES
+from zoo.checkpoints.models import upload
 from zoo.errors import ZooError
 from zoo.pretrained.export import export
 
@@ -142,10 +141,9 @@ class PushToHub(Callback):
                     self._thread = None
                     return
             try:
-                hub.push(
+                upload(
                     next(Path(staged.folder.name).iterdir()),
                     self.repo_id,
-                    files=FILES,
                     private=self.private,
                     revision=self.revision,
                     commit_message=f"Upload {staged.best.metric} {staged.best.score:.4f}",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import recipes
-from zoo.errors import ZooError, nearest
+from zoo.errors import ZooError, in_any_case, nearest
 from zoo.pretrained.class_paths import short_names
 
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
@@ -64,8 +64,9 @@ def recipe_path(name: str) -> Path:
         return Path(name)
     known = {n.rpartition("/")[2]: n for n in reversed(recipes.names())}
     known |= {n: n for n in recipes.names()}
-    if name in known:
-        return recipes.path(known[name])
+    found = known.get(in_any_case(name, known))
+    if found is not None:
+        return recipes.path(found)
     raise ZooError(f"there is no recipe {name!r}; {nearest(name, recipes.names())}")
 
 
@@ -74,23 +75,3 @@ def parsable(recipe: Path) -> str:
     text = recipe.read_text(encoding="utf-8")
     short = short_names(text)
     return str(recipe) if short == text else short
-
-
-def latest_checkpoint(config: Path) -> Path:
-    """The `last.ckpt` of the newest run of a recipe, for `--ckpt_path last`.
-
-    Raises:
-        ZooError: if no run of the recipe left one.
-    """
-    logger = (read_recipe(config).get("trainer") or {}).get("logger") or {}
-    arguments = logger.get("init_args", {}) if isinstance(logger, dict) else {}
-    folder = Path(arguments.get("save_dir", "lightning_logs"), arguments.get("name", ""))
-    found = sorted(
-        folder.glob("version_*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime_ns
-    )
-    if not found:
-        raise ZooError(
-            f"no run under {folder} has a last.ckpt to resume; "
-            "leave out --ckpt_path, or give a file."
-        )
-    return found[-1]

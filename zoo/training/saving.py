@@ -9,8 +9,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from zoo import models as models  # likewise
 from zoo.checkpoints.files import write_atomically
+from zoo.errors import ZooError
 
 
 class SaveLast(Callback):
@@ -33,12 +33,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it: a killed run leaves no half a file.
 
     Lightning's own goes through the system's temporary folder, and moving a file from there to
-    another disk is a copy.
+    another disk is a copy. Weights that are not a number do not replace those of before.
     """
 
     def save_checkpoint(
         self, checkpoint_: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
+        for name, tensor in checkpoint_.get("state_dict", {}).items():
+            if tensor.isnan().any():
+                raise ZooError(
+                    f"training diverged: {name} is not a number, so {path} is not written; "
+                    "start anew with a lower learning rate."
+                )
         if "://" in str(path):  # a remote store has its own way to be atomic
             super().save_checkpoint(checkpoint_, path, storage_options)
             return

@@ -70,6 +70,7 @@ def reproduce(
     if record and budget < 1:
         raise ZooError("a run that is cut short is no part of a band; leave out --budget.")
     folder = catalog.shipped(name)  # of no other: a recipe may name any code
+    name = folder.name
     recipe = read_recipe(recipe_path(name))
     seed = int(recipe["seed_everything"]) if seed is None else seed
     run = RUNS / name / (f"seed-{seed}" + (f"-budget-{budget:g}" if budget < 1 else ""))

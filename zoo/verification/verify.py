@@ -1,10 +1,12 @@
 """Is a checkpoint what its card says? Files, weights, outputs, and every number measured again."""
 
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,9 +14,11 @@ from zoo.base import LatentVariableModel
 from zoo.checkpoints import catalog
 from zoo.checkpoints.card import contradiction
 from zoo.checkpoints.config import Config, read_config
-from zoo.checkpoints.files import CARD, CONFIG, FILES, METRICS, WEIGHTS, read_json, sha256
-from zoo.checkpoints.metrics import Metric, read_metrics
+from zoo.checkpoints.files import CARD, CONFIG, FILES, WEIGHTS, sha256
+from zoo.checkpoints.metrics import Metric, stated_metrics
+from zoo.checkpoints.paths import portable
 from zoo.errors import ZooError, brief
+from zoo.evaluation.data import data_class
 from zoo.evaluation.protocol import Protocol
 from zoo.evaluation.suites import JOBS, run
 from zoo.pretrained.loading import check_golden, family
@@ -57,6 +61,8 @@ def verify(
     local_files_only: bool = False,
     quick: bool = False,
     device: str = "cpu",
+    data: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Check]:
     r"""Check a checkpoint: hashes, strict load, golden outputs, card, and every metric.
 
@@ -74,12 +80,15 @@ def verify(
         local_files_only: Take what an earlier download left and make no request.
         quick: Measure the quick values, which takes seconds, in place of the full ones.
         device: Where to measure, such as `cuda`.
+        data: Name of a DataModule: only metrics of these data are measured.
+        settings: Arguments of those data, or of the model's own, that no checkpoint holds, such as
+            `root` of an `ImageFolder`.
 
     Returns:
         The checks that were made; after one of the files has failed, no metric is measured.
 
     Raises:
-        ZooError: if there is no such checkpoint, or a shipped one is not as pinned.
+        ZooError: if there is no such checkpoint, or no such DataModule.
         HubError: if the Hub does not give it, or gives something else than it states.
     """
     folder = catalog.locate(
@@ -89,17 +98,20 @@ def verify(
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
+    chosen = None if data is None else data_class(data).__name__
     checks: list[Check] = []
     try:
-        checks.append(_hashes(folder))
         config = read_config(folder)
-        model = family(config.family).from_folder(folder, name, {})
+        checks.append(_hashes(folder, config.sha256))
+        model = family(config.family).from_folder(folder, config, name, {})
         checks.append(Check("strict load", True, note=f"{config.family}, every tensor in place"))
         check_golden(model, folder)
         checks.append(Check("golden outputs", True, note="equal within 2e-5"))
         checks.append(_summary(model, config))
         checks.append(_card(folder))
-        checks.extend(_metrics(folder, model, quick, device))  # those before an error stay
+        weights = config.sha256[WEIGHTS]
+        # Those before an error stay.
+        checks.extend(_metrics(folder, weights, model, quick, device, chosen, settings or {}))
     except (ValueError, OSError) as error:
         stages = ("files", "strict load", "golden outputs", "summary", "card", "metrics")
         what = stages[min(len(checks), len(stages) - 1)]
@@ -107,9 +119,9 @@ def verify(
     return checks
 
 
-def _hashes(folder: Path) -> Check:
+def _hashes(folder: Path, recorded: Mapping[str, str]) -> Check:
     """Every binary file hashes to what config.json records; shipped files, to their pins."""
-    recorded = read_config(folder).sha256
+    pinned = catalog.check_pins(folder)
     for name, digest in recorded.items():
         path = folder / name
         if name not in FILES or not path.is_file() or sha256(path) != digest:
@@ -119,8 +131,7 @@ def _hashes(folder: Path) -> Check:
             )
     if WEIGHTS not in recorded:
         raise ZooError(f"{folder / CONFIG} records no sha256 of the weights; export it.")
-    pinned = catalog.pins(folder.name) if folder.resolve().parent == catalog.CARDS else {}
-    note = f"{len(pinned)} as pinned" if pinned else f"{len(recorded)} as config.json records"
+    note = f"{pinned} as pinned" if pinned else f"{len(recorded)} as config.json records"
     return Check("files", True, note=note)
 
 
@@ -140,19 +151,27 @@ def _card(folder: Path) -> Check:
     path = folder / CARD
     if not path.is_file():
         return Check("card", True, note="the folder has no README.md")
-    if problem := contradiction(path.read_text(encoding="utf-8"), folder):
+    stated = stated_metrics(folder).metrics
+    if problem := contradiction(path.read_text(encoding="utf-8"), stated):
         return Check("card", False, note=f"{problem}; `zoo card` writes the card anew")
     return Check("card", True, note="README.md states what metrics.json does")
 
 
-def _metrics(folder: Path, model: LatentVariableModel, quick: bool, device: str) -> Iterator[Check]:
+def _metrics(
+    folder: Path,
+    weights: str,
+    model: LatentVariableModel,
+    quick: bool,
+    device: str,
+    data: str | None,
+    settings: Mapping[str, Any],
+) -> Iterator[Check]:
     """Measure what metrics.json states, each protocol once."""
-    stated = read_metrics(folder)
-    measured_on = read_json(folder / METRICS).get("weights") if stated else ""
+    measured_on, stated = stated_metrics(folder)
     if not stated:
-        yield Check("metrics", False, note="nothing is stated; `zoo evaluate --write` measures it")
+        yield Check("metrics", True, note="none are stated; `zoo evaluate --write` measures them")
         return
-    if measured_on != sha256(folder / WEIGHTS):
+    if measured_on != weights:
         yield Check("metrics", False, note="metrics.json was measured on other weights")
         return
     if quick:
@@ -160,18 +179,30 @@ def _metrics(folder: Path, model: LatentVariableModel, quick: bool, device: str)
         if not stated:
             yield Check("metrics", False, note="no quick value is stated; leave out --quick")
             return
-    groups: dict[tuple[str, str, int, int], list[Metric]] = defaultdict(list)
+    if data is not None:
+        stated = [metric for metric in stated if metric.dataset == data]
+        if not stated:
+            yield Check("metrics", False, note=f"none are stated of {data}; leave out --data")
+            return
+    own = data or (model.data or {}).get("class_path")
+    groups: dict[tuple[str, str, int, int, str], list[Metric]] = defaultdict(list)
     for metric in stated:
         job = metric.job or "likelihood"
         if job not in JOBS:
             yield Check("metrics", False, note=f"{brief(job)} is no job of `zoo evaluate`")
             return
-        groups[job, metric.dataset, metric.count, metric.seed].append(metric)
+        arguments = {
+            **portable(metric.settings or {}),
+            **(settings if metric.dataset == own else {}),
+        }
+        key = (job, metric.dataset, metric.count, metric.seed, json.dumps(arguments))
+        groups[key].append(metric)
     model = model.to(torch.device(device))
-    for (job, dataset, images, seed), group in groups.items():
+    for (job, dataset, images, seed, given), group in groups.items():
         samples = max(metric.importance_samples or 1 for metric in group)
         protocol = Protocol(samples, images, seed)
-        found = {m.name: m for m in run(model, [job], protocol, dataset)}
+        measured = run(model, [job], protocol, dataset, settings=json.loads(given))
+        found = {m.name: m for m in measured}
         for metric in group:
             yield _compared(metric, found.get(metric.name))
 

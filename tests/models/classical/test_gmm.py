@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import resource
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,14 +12,17 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 import zoo
 from zoo.datamodules import FakeImages
 from zoo.datamodules.loader import Batches
+from zoo.errors import ConvergenceWarning
 from zoo.models import GMM
 from zoo.training.seeding import SeedEpoch
 
@@ -56,7 +60,7 @@ def started(kind, x, k=3, **arguments):
 
 def matrices(model):
     """The covariances of a model as matrices, (K, D, D)."""
-    found, (k, dim) = model.covariances.detach(), model.means.shape
+    found, (k, dim) = model.covariances, model.centres.shape
     if model.covariance == "tied":
         return found.expand(k, dim, dim)
     if model.covariance == "diag":
@@ -81,6 +85,7 @@ def test_iterations_are_those_of_scikit_learn(kind, iterations):
     x += 50  # sums of squares must not cancel
     model = started(kind, x, floor=1e-3)
     model.fit(x, max_epochs=iterations, tol=-1)
+    assert len(model.history) == iterations + 1
     other = GaussianMixture(
         3,
         covariance_type=kind,
@@ -91,8 +96,9 @@ def test_iterations_are_those_of_scikit_learn(kind, iterations):
         means_init=x[:3].numpy(),
         precisions_init=identity(kind, 3, 4).numpy(),
     ).fit(x.numpy())
-    assert len(model.history) == other.n_iter_ == iterations
-    assert model.history[-1] == pytest.approx(other.lower_bound_, abs=1e-10)
+    assert other.n_iter_ == iterations
+    assert model.history[-2] == pytest.approx(other.lower_bound_, abs=1e-10)
+    assert model.history[-1] == pytest.approx(other.score(x.numpy()), abs=1e-10)
     for found, wanted in (
         (model.weights, other.weights_),
         (model.decode(torch.arange(3)), other.means_),
@@ -298,7 +304,7 @@ def test_em_climbs_without_a_trainer_and_stops(kind):
     assert all(b >= a - 1e-12 for a, b in pairwise(model.history))
     assert 5 < len(model.history) < 300
     assert model.history[-1] - model.history[-2] < 1e-5
-    whole = started(kind, x, floor=0.0).fit(x, max_epochs=len(model.history), tol=-1)
+    whole = started(kind, x, floor=0.0).fit(x, max_epochs=len(model.history) - 1, tol=-1)
     torch.testing.assert_close(parameters(whole), parameters(model), rtol=0, atol=1e-9)
 
 
@@ -307,7 +313,7 @@ def test_a_trainer_and_fit_do_the_same(tmp_path):
     module = images(batch_size=20)
     trainer(tmp_path).fit(by_trainer, module)
     x = (module.splits["train"]["image"].float() / 255).double()  # as the loader makes it
-    by_fit.fit(x, max_epochs=4, tol=-1)
+    by_fit.fit(x, max_epochs=4, tol=-1, warm_start=True)
     torch.testing.assert_close(parameters(by_trainer), parameters(by_fit), rtol=0, atol=1e-9)
 
 
@@ -380,6 +386,92 @@ def test_a_loader_of_vectors(tmp_path):
     assert model.log_prob(x).mean() > alone.log_prob(x).mean() + 0.1
 
 
+def test_a_fit_does_not_depend_on_the_one_before():
+    x = torch.from_numpy(load_iris().data)
+    shared = GMM((4,), 3).double()
+    for fold in range(5):
+        held_out = torch.arange(150) % 5 == fold
+        scores = []
+        for model in (shared, GMM((4,), 3).double()):
+            torch.manual_seed(fold)
+            scores.append(model.fit(x[~held_out]).log_prob(x[held_out]).mean().item())
+        assert scores[0] == scores[1]
+
+
+def test_what_was_given_starts_every_fit():
+    x, _ = groups()
+    model = started("full", x)
+    first = model.fit(x, max_epochs=5).history
+    assert model.fit(x, max_epochs=5).history == first
+    again = model.fit(x, max_epochs=5, warm_start=True).history
+    assert again[0] == pytest.approx(first[-1], abs=1e-12)
+    assert again[-1] > first[-1]
+
+
+def test_how_a_fit_ended_is_said():
+    x, _ = groups(distance=1.0)
+    model = started("full", x)
+    with pytest.warns(ConvergenceWarning, match="raise max_epochs") as caught:
+        model.fit(x, max_epochs=5)
+    assert caught[0].filename == __file__
+    assert not model.converged
+    assert len(model.history) == 6
+    assert model.history[-1] == pytest.approx(model.log_prob(x).mean().item(), abs=1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x, max_epochs=1000)
+        assert model.converged
+        assert model.history[-1] == pytest.approx(model.log_prob(x).mean().item(), abs=1e-12)
+        model.fit(x, max_epochs=2, tol=-1)  # which asks for all iterations
+    assert not model.converged
+    assert len(model.history) == 3
+    with pytest.raises(ValueError, match="max_epochs is 0"):
+        model.fit(x, max_epochs=0)
+
+
+class Stream(IterableDataset):
+    """Data one by one, of which nobody knows how many there are."""
+
+    def __init__(self, x, endless=False):
+        self.x, self.endless = x, endless
+
+    def __iter__(self):
+        yield from ({"x": row} for row in self.x)
+        while self.endless:
+            yield from ({"x": row} for row in self.x)
+
+
+@without_validation
+@pytest.mark.parametrize("kappa", [None, 0.7])
+def test_a_loader_without_a_length(tmp_path, kappa):
+    x, _ = groups(n=200)
+    ends = []
+    for rows in ([{"x": row} for row in x], Stream(x)):
+        torch.manual_seed(0)
+        model = GMM((4,), 3, kappa=kappa).double()
+        trainer(tmp_path).fit(model, DataLoader(rows, batch_size=50))
+        ends.append(parameters(model))
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-12)
+    endless = GMM((4,), 3, kappa=kappa).double()
+    loader = DataLoader(Stream(x, endless=True), batch_size=50)
+    trainer(tmp_path, limit_train_batches=4).fit(endless, loader)
+    torch.testing.assert_close(endless.means.mean(0), model.means.mean(0), rtol=0, atol=1.0)
+    once = Stream(iter(x))
+    with pytest.raises(ValueError, match="EM reads them in every epoch"):
+        trainer(tmp_path).fit(GMM((4,), 3), DataLoader(once, batch_size=50))
+
+
+@without_validation
+def test_every_batch_of_images_is_checked(tmp_path):
+    x = torch.rand(32, 1, 4, 4)
+    model = GMM((1, 4, 4), 2).fit(x, max_epochs=2)
+    before = parameters(model)
+    x[20, 0, 1, 1] = 7.0
+    with pytest.raises(ValueError, match="divide by 255"):
+        trainer(tmp_path).fit(model, DataLoader([{"image": i} for i in x], batch_size=8))
+    assert torch.equal(parameters(model), before)
+
+
 def test_a_fitted_model_goes_on_where_it_is(tmp_path):
     x, _ = groups()
     model = GMM((4,), 3).double().fit(x, max_epochs=5, tol=-1)
@@ -389,7 +481,7 @@ def test_a_fitted_model_goes_on_where_it_is(tmp_path):
     torch.testing.assert_close(
         again.log_prob(x.float()).double(), model.log_prob(x), atol=1e-4, rtol=0
     )
-    again.fit(x, max_epochs=1)
+    again.fit(x, max_epochs=1, warm_start=True)
     assert again.history[0] > model.history[-1] - 1e-6
 
 
@@ -403,7 +495,7 @@ def test_gradients_of_the_density(kind, pca):
     few = x[:4].clone().requires_grad_()
     assert torch.autograd.gradcheck(model.log_prob, (few,))
     model.loss({"x": x})["loss"].backward()
-    for name in ("logits", "means", "factors"):
+    for name in ("logits", "centres", "factors"):
         gradient = getattr(model, name).grad
         assert gradient.isfinite().all(), name
         assert gradient.abs().max() > 0, name
@@ -415,7 +507,7 @@ def test_gradient_at_convergence_is_zero():
     model = started("full", x, floor=0.0).fit(x, max_epochs=2000, tol=1e-15)
     model.loss({"x": x})["loss"].backward()
     # EM's fixed points are the stationary points of the likelihood
-    assert model.means.grad.abs().max() < 1e-6
+    assert model.centres.grad.abs().max() < 1e-6
     assert model.factors.grad.triu().abs().max() < 1e-6
 
 
@@ -428,6 +520,96 @@ def test_single_precision_ends_near_double(kind):
     for model in (double, single):
         model.fit(x, max_epochs=20, tol=-1)
     np.testing.assert_allclose(single.history, double.history, rtol=0, atol=1e-4)
+
+
+@every_kind
+@pytest.mark.parametrize("mean", [1e8, 1.7e9])  # the latter as of time stamps
+def test_a_large_mean_costs_no_digits(kind, mean):
+    rng = np.random.default_rng(0)
+    near = np.concatenate([rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 6])
+    peer = GaussianMixture(2, covariance_type=kind, random_state=0).fit(near)
+    far = torch.from_numpy(near + mean)
+    model = GMM((2,), 2, kind).fit(far)
+    assert model.factors.dtype == model.log_prob(far).dtype == torch.float32
+    assert model.log_prob(far).double().mean().item() == pytest.approx(peer.score(near), abs=1e-5)
+    assert adjusted_rand_score(peer.predict(near), model.encode(far)) == 1
+    order = peer.means_[:, 0].argsort()
+    found = model.means[model.means[:, 0].argsort()].numpy() - mean
+    np.testing.assert_allclose(found, peer.means_[order], atol=1e-3)
+
+
+def test_bursts_of_seconds_a_year_apart():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(1.70e9, 1, (200, 1)), rng.normal(1.73e9, 2, (200, 1))])
+    model = GMM((1,), 2).fit(x)
+    order = model.means[:, 0].argsort()
+    centred = x.reshape(2, 200) - x.reshape(2, 200).mean(1, keepdims=True)
+    np.testing.assert_allclose(model.means[order, 0], x.reshape(2, 200).mean(1), atol=1e-6, rtol=0)
+    # the squares of a year of seconds leave a variance two digits
+    np.testing.assert_allclose(model.covariances[order, 0, 0], (centred**2).mean(1), rtol=0.1)
+    assert (
+        model.encode(torch.from_numpy(x)).numpy().reshape(2, 200) == order.numpy()[:, None]
+    ).all()
+
+
+def test_the_subspace_of_data_with_a_large_mean():
+    x, _ = groups(dim=6)
+    values = []
+    for mean in (0.0, 1.7e9):
+        torch.manual_seed(0)
+        model = GMM((6,), 3, pca=2).fit(x + mean)
+        values.append(model.log_prob(x + mean).double().mean().item())
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "pca"), [(k, None) for k in KINDS] + [("full", 2), ("diag", 2)])
+def test_the_mixture_that_is_read_can_be_set(kind, pca):
+    x, _ = groups(dim=3)
+    x = x + 1e4
+    model = GMM((3,), 3, kind, pca=pca).fit(x)
+    value = model.log_prob(x).double().mean().item()
+    assert model.means.shape == (3, 3)
+    torch.testing.assert_close(model.means.float(), model.decode(torch.arange(3)))
+    model.set_components(model.weights, model.means, model.covariances)
+    assert model.log_prob(x).double().mean().item() == pytest.approx(value, abs=1e-5)
+    if pca is None:
+        other = GMM((3,), 3, kind)
+        other.set_components(model.weights, model.means, model.covariances)
+        assert other.log_prob(x).double().mean().item() == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pca", "count"),
+    [
+        # of scikit-learn's GaussianMixture(2)._n_parameters() in 5 dimensions
+        ("full", None, 41),
+        ("tied", None, 26),
+        ("diag", None, 21),
+        ("spherical", None, 13),
+        # a weight, two means and covariances in a plane; the plane, the mean and variance off it
+        ("full", 2, 1 + 4 + 6 + 6 + 3 + 1),
+        ("diag", 2, 1 + 4 + 4 + 6 + 3 + 1 + 1),  # and how the axes lie in the plane
+    ],
+)
+def test_free_parameters_are_counted(kind, pca, count):
+    assert GMM((5,), 2, kind, pca=pca).summary()["parameters"] == count
+
+
+@pytest.mark.parametrize(("kind", "pca"), [(k, None) for k in KINDS] + [("full", 2)])
+def test_responsibilities_far_from_all_components(kind, pca):
+    x, _ = groups(dim=3)
+    model = GMM((3,), 3, kind, pca=pca).fit(x.float())
+    exact = GMM((3,), 3, kind, pca=pca).double()
+    exact.load_state_dict(model.state_dict())
+    direction = torch.tensor([[1.0, -0.5, 0.3], [-1.0, 1.0, 0.2]])
+    for far in (1e5, 1e9, 1e19, 1e30, 3e38):
+        p = model.posterior(far * direction).probs
+        torch.testing.assert_close(p.sum(1), torch.ones(2))
+        torch.testing.assert_close(p, exact.posterior(far * direction).probs.float())
+        assert not model.log_prob(far * direction).isnan().any()
+    for far in (1e160, 1e300):
+        p = exact.posterior(far * direction.double()).probs
+        torch.testing.assert_close(p.sum(1), torch.ones(2).double())
 
 
 def test_densities_are_float32_under_bfloat16():
@@ -458,7 +640,7 @@ def fit_in_little_memory(path, allowed, copy, answer):
         limit = memory("VmData") + allowed
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         model = GMM((64,), 2, "diag").fit(np.array(data) if copy else data, max_epochs=2, tol=-1)
-        answer.send(len(model.history))
+        answer.send(len(model.history) - 1)
     except (MemoryError, RuntimeError) as error:
         answer.send(repr(error))
 
@@ -600,13 +782,13 @@ def test_data_that_turn_bad_after_the_start_stop_the_fit(tmp_path):
     model = started("full", x)
     before = parameters(model)
     x[41, 2] = math.nan
-    with pytest.raises(ValueError, match="NaN and infinite"):
+    with pytest.raises(ValueError, match="datum 41 holds NaN"):
         model.fit(x)
-    with pytest.raises(ValueError, match="NaN and infinite"):
+    with pytest.raises(ValueError, match="datum 9 holds NaN"):  # of the third batch
         trainer(tmp_path).fit(model, DataLoader([{"x": row} for row in x], batch_size=16))
     assert torch.equal(parameters(model), before)  # nothing was spoilt
     for verb in (model.log_prob, model.posterior, model.encode):
-        with pytest.raises(ValueError, match="NaN or infinite"):
+        with pytest.raises(ValueError, match="NaN or infinite values"):
             verb(x)
 
 

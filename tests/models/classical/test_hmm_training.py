@@ -48,7 +48,8 @@ def test_the_trainer_does_what_fit_does(tmp_path, arguments):
     model = started(data, **arguments)
     run = trainer(tmp_path)
     run.fit(model, data)
-    expected = started(data, **arguments).fit(whole(data), max_epochs=4, tol=-1)
+    expected = started(data, **arguments)
+    expected.fit(whole(data), max_epochs=4, tol=-1, warm_start=True)
     close(parameters(model), parameters(expected))
     log_p = expected.eval().log_prob(whole(data, "val")).mean().item()
     assert run.callback_metrics["val/log_likelihood"] == pytest.approx(log_p, rel=1e-5)
@@ -91,7 +92,7 @@ def test_stepwise_em_learns_from_part_of_the_data(tmp_path):
     before = model.log_prob(whole(data)).mean()
     trainer(tmp_path, max_epochs=6).fit(model, data)
     full = started(data, transition_prior=1.1, emission_prior=1.1)
-    full.fit(whole(data), max_epochs=6, tol=-1)
+    full.fit(whole(data), max_epochs=6, tol=-1, warm_start=True)
     assert model.log_prob(whole(data)).mean() > full.log_prob(whole(data)).mean() > before
 
 
@@ -108,7 +109,7 @@ def test_a_checkpoint_gives_what_the_model_gave(tmp_path):
     assert torch.equal(loaded.log_prob(x), model.log_prob(x))
     # and EM goes on from it as variational Bayes
     bayes = zoo.from_pretrained(str(tmp_path / "hmm"), learning="vb", supervised=False)
-    bayes.fit(x, max_epochs=3, tol=-1)
+    bayes.fit(x, max_epochs=3, tol=-1, warm_start=True)
     assert rises(bayes.history[1:])
 
 

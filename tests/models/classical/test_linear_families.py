@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 import zoo
 from zoo.datamodules import FakeImages
+from zoo.errors import ConvergenceWarning
 from zoo.inference import elbo, importance_weighted_bound
 from zoo.models import PPCA, FactorAnalysis
 
@@ -331,11 +332,25 @@ def test_float32_is_near_float64(family, method):
     exact = fitted(family, x, method=method, max_epochs=30)
     torch.manual_seed(1)
     single = made(family, method, (9,), 3).fit(x.numpy(), max_epochs=30)
-    assert {p.dtype for p in single.parameters()} == {torch.float32}
+    assert single.W.dtype == single.log_prob(x).dtype == single.sample(2).dtype == torch.float32
     assert single.history[-1] == pytest.approx(exact.history[-1], abs=1e-4)
     torch.testing.assert_close(
         covariance(single), covariance(exact), rtol=0, atol=1e-2 if method == "em" else 1e-4
     )
+
+
+@every
+@pytest.mark.parametrize("mean", [1e8, 1.7e9])  # the latter as of time stamps
+def test_a_large_mean_costs_float32_no_digits(family, method, mean):
+    x = vectors()
+    values = []
+    for offset in (0.0, mean):
+        torch.manual_seed(1)
+        model = made(family, method, (9,), 3).fit(x + offset)
+        assert model.W.dtype == model.log_prob(x + offset).dtype == torch.float32
+        values.append(model.log_prob(x + offset).double().mean().item())
+        assert model.history[-1] == pytest.approx(values[-1], abs=1e-5)
+    assert values[0] == pytest.approx(values[1], abs=1e-4)
 
 
 @every
@@ -443,6 +458,58 @@ def test_a_fit_does_not_depend_on_the_one_before(family):
     far[:, 2] = 0.1  # a constant is one, about whatever origin
     model = fitted(family, far).fit(near).fit(far)
     torch.testing.assert_close(model.state_dict(), fitted(family, far).state_dict())
+
+
+@every
+def test_how_a_fit_ended_is_said(family, method):
+    x = vectors()
+    model = made(family, method, (9,), 3).double().fit(x, max_epochs=1000)
+    assert model.converged
+    assert model.history[-1] == pytest.approx(model.log_prob(x).mean().item(), abs=1e-9)
+    short = {"max_iter": 2} if family is FactorAnalysis else {"method": method}
+    model = family((9,), 3, **short).double()
+    if method == "closed":
+        assert model.fit(x, max_epochs=1).converged
+        return
+    with pytest.warns(ConvergenceWarning):
+        model.fit(x, max_epochs=2)
+    assert not model.converged
+    assert model.history[-1] == pytest.approx(model.log_prob(x).mean().item(), abs=1e-9)
+
+
+def test_a_fit_by_em_does_not_depend_on_the_one_before():
+    x = vectors()
+    model = fitted(PPCA, 100 * vectors(), method="em")
+    torch.manual_seed(2)
+    again = model.fit(x, max_epochs=5)
+    new = made(PPCA, "em", (9,), 3).double()
+    torch.manual_seed(2)
+    torch.testing.assert_close(again.state_dict(), new.fit(x, max_epochs=5).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("q", "shared", "own"), [(1, 5 + 5 + 1, 5 + 5 + 5), (2, 15, 19), (4, 20, 20)]
+)
+def test_free_parameters_are_counted(q, shared, own):
+    """Of the mean, W up to rotations, and the noise; at most those of any Gaussian, 20."""
+    assert PPCA((5,), q).summary()["parameters"] == shared
+    assert FactorAnalysis((5,), q).summary()["parameters"] == own
+
+
+@every
+@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
+def test_missing_pixels_are_learned_from_by_em_alone(family, method, tmp_path):
+    x = torch.rand(40, 1, 4, 4)
+    x[20:][torch.rand(20, 1, 4, 4) < 0.1] = torch.nan
+    loader = DataLoader([{"image": i} for i in x], batch_size=10)
+    model = made(family, method, (1, 4, 4), 2)
+    run = trainer(tmp_path, max_epochs=2, limit_val_batches=0)
+    if method == "em":
+        run.fit(model, loader)
+        assert all(p.isfinite().all() for p in model.parameters())
+        return
+    with pytest.raises(ValueError, match="remove the NaNs"):
+        run.fit(model, loader)
 
 
 @every

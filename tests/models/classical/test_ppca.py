@@ -111,6 +111,26 @@ def test_a_large_mean_costs_no_digits(digits):
     torch.testing.assert_close(far.log_scale, near.log_scale, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("n", "dim", "rank", "q"), [(100, 3, 2, 2), (20, 64, 64, 32), (50, 9, 4, 6)]
+)
+def test_data_of_a_lower_rank(n, dim, rank, q, dtype):
+    """Collinear or few data, of which the components leave nothing but the floor of the noise."""
+    x = torch.randn(n, rank).double() @ torch.randn(rank, dim).double() + 3
+    x = x.to(dtype)
+    exact = PPCA((dim,), q).double().fit(x)
+    values = torch.linalg.eigvalsh(torch.cov(x.double().T, correction=0)).flip(0)
+    floor = 1e-10 * values.mean()
+    kept = values[:q].clamp(min=floor)
+    wanted = -0.5 * (dim * math.log(2 * math.pi) + kept.log().sum() + (dim - q) * floor.log())
+    wanted -= 0.5 * (values.clamp(min=0) / torch.cat([kept, floor.expand(dim - q)])).sum()
+    assert exact.history[-1] == pytest.approx(wanted.item(), abs=1e-3)
+    model = PPCA((dim,), q).fit(x)
+    assert model.history[-1] == pytest.approx(wanted.item(), abs=0.01)
+    assert model.log_prob(x).mean().item() == pytest.approx(model.history[-1], abs=0.01)
+
+
 @pytest.fixture
 def mnist():
     root = os.environ.get("ZOO_DATA", "")

@@ -7,6 +7,7 @@ shortest, as in torch's `PackedSequence`: the sequences that have a step are the
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -117,15 +118,16 @@ def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if there are none, one is empty, or they are no numbers.
     """
-    if not isinstance(sequences, Iterable):
-        raise ValueError(
-            f"{name} is a {type(sequences).__name__}, but must be a list of sequences."
-        )
+    if isinstance(sequences, np.ndarray) and sequences.dtype != object:
+        sequences = from_array(name, sequences)
+    if isinstance(sequences, Tensor) and sequences.ndim > 1 and 0 not in sequences.shape[:2]:
+        x = from_array(name, sequences)
+        return x, torch.full(x.shape[:1], x.shape[1], device=x.device)
+    if not isinstance(sequences, Iterable) or getattr(sequences, "ndim", None) == 0:
+        sequences = [sequences]
     found = []
     for i, sequence in enumerate(sequences):
-        x = sequence
-        if not isinstance(sequence, Tensor):
-            x = from_array(f"sequence {i} of {name}", sequence)
+        x = from_array(f"sequence {i} of {name}", sequence)
         if x.ndim == 0:
             raise ValueError(f"{name} must be a list of sequences; put a single one into a list.")
         if len(x) == 0:
@@ -135,5 +137,5 @@ def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{name} has no sequences.")
     if len({(x.dtype, x.shape[1:]) for x in found}) > 1:
         raise ValueError(f"the sequences of {name} differ in type or in the shape of a step.")
-    lengths = torch.tensor([len(x) for x in found])
+    lengths = torch.tensor([len(x) for x in found], device=found[0].device)
     return pad_sequence(found, batch_first=True), lengths

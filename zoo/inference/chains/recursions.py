@@ -17,8 +17,7 @@ step, or by a scan over products of matrices (Särkkä & García-Fernández 2021
 after the fact says that underflow may have cost more than rounding did, which takes transitions
 that are (almost) forbidden, the sequences concerned are computed again with logarithms.
 
-Sequences of different lengths are packed, as `Layout` has it. Weights need not sum to one: those of
-variational Bayes do not.
+Sequences are packed, as `Layout` has it. Weights, as of variational Bayes, need not sum to one.
 """
 
 from collections.abc import Callable
@@ -204,9 +203,12 @@ def log_likelihood(
 
 
 def _weights(chain: Chain, log_emission: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pi, A, b divided by the largest entry of each row, and the logarithm of that, (N,)."""
+    """Pi, A, b divided by the largest entry of each row, and the logarithm of that, (N,).
+
+    Log b may be more precise than the chain, which its large entries need; b is not.
+    """
     log_scale = finite(log_emission.amax(1))
-    b = (log_emission - log_scale[:, None]).exp_()
+    b = (log_emission - log_scale[:, None]).to(chain.log_initial).exp_()
     return chain.log_initial.exp(), chain.log_transition.exp(), b, log_scale
 
 
@@ -327,7 +329,8 @@ def viterbi(
         scan: How to compute it. Where paths are equally probable the two may choose differently.
     """
     decode = {"sequential": _viterbi, "parallel": parallel.viterbi}[scan]
-    path = decode(*chain, log_emission, layout)
+    log_pi, log_A = (x.to(log_emission) for x in chain)
+    path = decode(log_pi, log_A, log_emission, layout)
     return path, log_joint(chain, log_emission, path, layout)
 
 

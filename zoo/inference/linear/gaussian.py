@@ -13,7 +13,7 @@ $$(x - \mu)^\top (W W^\top + \Psi)^{-1} (x - \mu)
 the second line being Woodbury's identity in a form in which nothing cancels. A NaN in $x$ is an
 entry that was not seen; all of the above then holds for the entries that were.
 
-Densities are computed in float64, and come out in the type of the parameters.
+Densities are computed in float64, and come out in the type of W.
 """
 
 import math
@@ -43,8 +43,8 @@ class LinearGaussian(NamedTuple):
         return LinearGaussian(*(p.double() for p in self))
 
     def typed(self, x: Tensor) -> Tensor:
-        """In the type of the parameters, float32 or better."""
-        return x.to(at_least_float32(self.mu).dtype)
+        """In the type of W, float32 or better."""
+        return x.to(at_least_float32(self.W).dtype)
 
 
 def prior(model: LinearGaussian) -> Distribution:

@@ -9,7 +9,7 @@ https://doi.org/10.1145/1390156.1390294) or, without noise, x itself.
 
 Codes have no prior, so the model has no samples, unless a density is fitted to the codes of the
 training data afterwards: an ex-post prior (Ghosh et al. 2020,
-https://arxiv.org/abs/1903.12436), here a mixture of Gaussians; one is a Gaussian.
+https://arxiv.org/abs/1903.12436), here a mixture of one or more Gaussians.
 """
 
 from collections.abc import Mapping
@@ -43,8 +43,8 @@ class AE(Autoencoder):
         noise: Share of the encoder's input pixels that training sets to zero.
         sparsity: Weight lambda of a code's L1 norm, in nats.
         components: Number of Gaussians in the prior; 0 means no prior and no samples.
-        code_prior: `gmm`, a mixture fitted by EM; or `vamp`, Gaussians about the codes of as many
-            training images.
+        code_prior: `gmm`, a mixture fitted by EM; or `vamp`, Gaussians centred at codes of training
+            images.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -123,7 +123,7 @@ class AE(Autoencoder):
         return {"examples.png": grid(rows, len(x))[None]}
 
     def on_validation_start(self) -> None:
-        """Fit the prior to the codes of the training data, of all processes."""
+        """Fit the prior to the codes of the training data of all processes."""
         loader = self.trainer.train_dataloader
         if self.code_prior is None or loader is None or self.trainer.sanity_checking:
             return

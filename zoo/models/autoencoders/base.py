@@ -1,4 +1,4 @@
-r"""What families of images with an encoder and a decoder network share.
+r"""Base class of families of images with an encoder and a decoder network.
 
 The code z is a vector of D numbers. The decoder gives the parameters of
 
@@ -11,27 +11,25 @@ with one learned s (sigma-VAE, Rybkin et al. 2021). A family adds p(z), the code
 import math
 from abc import ABC
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from zoo.base import LatentVariableModel
-from zoo.checkpoints.arguments import refuse_unknown
 from zoo.checks import check_at_least, check_choice, check_image_shape, check_shape
 from zoo.distributions.factorised import at_least_float32, image_likelihood
+from zoo.models.gradient import GradientModel
 from zoo.nn import ConvDecoder, ConvEncoder, mlp
 from zoo.nn.mlp import Activation
-from zoo.optim import Schedule, adam
+from zoo.nn.precision import suited
 
 Likelihood = Literal["bernoulli", "gaussian"]
 Network = Literal["mlp", "conv", "patch"]
-PATCH = 4  # side of the squares of pixels that `patch` takes
+PATCH = 4  # side in pixels of the squares of `patch`
 
 
-class Autoencoder(LatentVariableModel, ABC):
+class Autoencoder(GradientModel, ABC):
     """A model of images with an encoder and a decoder network.
 
     A family's constructor takes the arguments below as `**networks`, passes them on, and then
@@ -41,16 +39,13 @@ class Autoencoder(LatentVariableModel, ABC):
         x_shape: Shape of an image, (C, H, W).
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for convolutions on squares of
+            4 x 4 pixels, followed by a dense layer.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), then
+            the width of the dense layer (`patch`).
         activation: Non-linearity between layers.
-        residual_blocks: Residual blocks behind the hidden layers, or behind the stages.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
-        unknown: Misspelt arguments, which are refused.
+        residual_blocks: Residual blocks after the hidden layers, or after the stages.
+        training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
     modality = "image"
@@ -79,21 +74,15 @@ class Autoencoder(LatentVariableModel, ABC):
         hidden: tuple[int, ...] = (400,),
         activation: Activation = "relu",
         residual_blocks: int = 0,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
-        **unknown: object,
+        **training: Any,
     ) -> None:
-        refuse_unknown(type(self), unknown)
-        super().__init__()
-        self.save_hyperparameters()  # the family's too
+        super().__init__(**training)
         check_image_shape(x_shape)
         check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
-        check_at_least(0, residual_blocks=residual_blocks, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_at_least(0, residual_blocks=residual_blocks)
         check_choice(Likelihood, likelihood=likelihood)
         check_choice(Network, network=network)
         check_choice(Activation, activation=activation)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if network == "patch" and len(hidden) < 2:
             raise ValueError(
                 f"hidden is {tuple(hidden)}, but network=patch needs at least two widths: "
@@ -102,12 +91,11 @@ class Autoencoder(LatentVariableModel, ABC):
         self.x_shape = tuple(x_shape)
         self.network, self.hidden = network, tuple(hidden)
         self.activation, self.residual_blocks = activation, residual_blocks
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         # The scale of a Gaussian p(x | z); a Bernoulli has none.
         self.log_scale = nn.Parameter(torch.zeros(())) if likelihood == "gaussian" else None
 
     def build_networks(self, latent_dim: int, outputs: int, inputs: int | None = None) -> None:
-        """Make the encoder and the decoder.
+        """Build the encoder and the decoder.
 
         Args:
             latent_dim: Number of latent dimensions, D.
@@ -138,7 +126,7 @@ class Autoencoder(LatentVariableModel, ABC):
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
         check_shape("z", z, self.latent_shape)
-        return image_likelihood(self.decoder(z), self.log_scale)
+        return image_likelihood(self.decoder(suited(z, self.decoder)), self.log_scale)
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
@@ -158,12 +146,12 @@ class Autoencoder(LatentVariableModel, ABC):
     def code(self, x: Tensor) -> Tensor:
         """The encoder's output for images (B, C, H, W), in float32 or better."""
         check_shape("image", x, self.x_shape)
-        return at_least_float32(self.encoder(x))
+        return at_least_float32(self.encoder(suited(x, self.encoder)))
 
     def annealed(self, weight: float, steps: int, start: float = 0.0) -> float:
         """The weight of a loss term, which moves from `start` to `weight` over the first steps.
 
-        It rises linearly or falls geometrically.
+        It rises linearly from below `weight`, or falls geometrically from above.
         """
         if not self.training or steps == 0:
             return weight
@@ -180,13 +168,3 @@ class Autoencoder(LatentVariableModel, ABC):
             "rate": rate.mean(),
             "distortion": distortion.mean(),
         }
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Adam with this model's schedule, on all that is trained by gradients."""
-        return adam(
-            (p for p in self.parameters() if p.requires_grad),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-        )

@@ -1,8 +1,8 @@
 r"""Beta-TCVAE (Chen et al. 2018, https://arxiv.org/abs/1802.04942).
 
 The mean rate of a VAE is the mutual information of code and data, plus the total correlation of the
-code's dimensions, plus their own divergences from the prior. The total correlation, which measures
-how dependent the dimensions are, is weighted (eq. 4):
+code's dimensions, plus each dimension's divergence from the prior. The total correlation measures
+the dependence of the dimensions, and has a weight beta (eq. 4):
 
 $$\mathcal L = \mathbb E[\log p(x \mid z)] - I_q(z; x)
   - \beta \, \mathrm{KL}\big(q(z) \,\|\, \textstyle\prod_j q(z_j)\big)
@@ -30,8 +30,8 @@ class BetaTCVAE(Autoencoder):
         estimator: Estimator of log q(z): `weighted` (biased) or `stratified`.
         kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to 1.
         rate_start: The rate's first weight. It rises linearly from below 1 (Bowman et al. 2016)
-            and falls geometrically from above 1, so that codes begin with what changes an image
-            most.
+            and falls geometrically from above 1, so that codes first learn the largest changes of
+            an image.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -59,7 +59,7 @@ class BetaTCVAE(Autoencoder):
         check_choice(Estimator, estimator=estimator)
         self.beta, self.estimator = beta, estimator
         self.kl_warmup_steps, self.rate_start = kl_warmup_steps, rate_start
-        self.data_size = 0  # of the training, when it has begun
+        self.data_size = 0  # number of training data, known once training starts
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I): batch shape (), event shape (D,)."""
@@ -75,14 +75,14 @@ class BetaTCVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound with the total correlation weighted, in nats per image.
+        """The negative bound with weighted total correlation, in nats per image.
 
         Raises:
-            ValueError: if the batch has a single image, of which q(z) cannot be estimated.
+            ValueError: if the batch has a single image, which cannot estimate q(z).
         """
         x = self.inputs(batch)
         if len(x) < 2:
-            raise ValueError("a batch of one image says nothing of the others' codes; give two.")
+            raise ValueError("a batch of one image cannot estimate q(z); give two images.")
         q, prior = self.posterior(x), self.prior()
         z = q.rsample()
         distortion = -self.likelihood(z).log_prob(x)  # (B,)
@@ -98,4 +98,7 @@ class BetaTCVAE(Autoencoder):
         }
 
     def on_train_start(self) -> None:
-        self.data_size = examples(self.trainer.train_dataloader)
+        found = examples(self.trainer.train_dataloader)
+        if found is None:
+            raise ValueError("the loader cannot say how many data it has; give one with a length.")
+        self.data_size = found

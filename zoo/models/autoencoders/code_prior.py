@@ -1,11 +1,11 @@
-r"""A prior of codes that is fitted after the codes (Ghosh et al. 2020, section 4).
+r"""A prior that is fitted to given codes (Ghosh et al. 2020, section 4).
 
 $$p(z) = \sum_{k=1}^K \pi_k \, \mathcal N(z; \mu_k, \Sigma_k),$$
 
-by EM on the codes of the training data: it makes a sampler of any encoder and decoder. Or, as a
-VampPrior has the codes of images for its components (Tomczak & Welling 2018, eq. 9), with the codes
-of K training images for means, equal weights, and for covariance that of all codes times $h^2$,
-where h maximises the likelihood of the other codes.
+by EM on the codes of the training data: it turns any encoder and decoder into a sampler. The other
+kind is similar to a VampPrior (Tomczak & Welling 2018, eq. 9): its means are the codes of K
+training images, its weights are equal, and its covariance is $h^2$ times the covariance of all
+codes, where h maximises the likelihood of the other codes.
 """
 
 from typing import Literal
@@ -15,22 +15,23 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MixtureSameFamily, MultivariateNormal
 
 from zoo.inference import mixtures
+from zoo.nn.precision import AtLeastFloat32
 
 Kind = Literal["gmm", "vamp"]
 
 LLOYD_STEPS, EM_STEPS = 10, 30
 FLOOR = 1e-4
-"""Added to the variances, as a share of the mean variance of the codes."""
-HELD_OUT = 5000  # codes at the most, by which h is chosen
+"""Share of the mean variance of the codes that is added to the variances."""
+HELD_OUT = 5000  # largest number of codes that determine h
 
 
-class CodePrior(nn.Module):
+class CodePrior(AtLeastFloat32):
     """Mixture of Gaussians with full covariances; N(0, I) until it is fitted.
 
     Args:
-        dim: Numbers of a code, D.
+        dim: Size of a code, D.
         components: Number of Gaussians, K.
-        kind: `gmm`, fitted by EM; or `vamp`, about codes of training images.
+        kind: `gmm`, fitted by EM; or `vamp`, centred at codes of training images.
     """
 
     def __init__(self, dim: int, components: int, kind: Kind = "gmm") -> None:
@@ -49,10 +50,10 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Tensor, seed: int = 0) -> None:
-        """Fit to codes (N, D), more than there are components.
+        """Fit the prior to codes (N, D), with N above the number of components.
 
         Raises:
-            ValueError: if there are fewer.
+            ValueError: if there are too few codes.
         """
         k = len(self.means)
         if len(codes) <= k:
@@ -61,7 +62,7 @@ class CodePrior(nn.Module):
             )
         codes = codes.double()
         centre = codes.mean(0)
-        z = codes - centre  # which the densities are most exact for
+        z = codes - centre  # densities are most exact for centred codes
         floor = FLOOR * z.var(0, correction=0).mean().clamp(min=1e-12).item()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -86,7 +87,7 @@ def _mixture(z: Tensor, k: int, floor: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _about_codes(z: Tensor, k: int, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights (K,), K of the centred codes (N, D), and the covariance (1, D, D); h by EM."""
+    """Weights (K,), means: K of the centred codes (N, D), and covariance (1, D, D), h by EM."""
     order = torch.randperm(len(z)).to(z.device)
     covariance = z.mT @ z / len(z) + floor * torch.eye(z.shape[1]).to(z)
     root = torch.linalg.cholesky(covariance)

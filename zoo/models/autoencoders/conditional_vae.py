@@ -4,13 +4,14 @@ A label $y$, one of $K$, and a code $z$ that is independent of it generate an im
 
 $$p(x \mid y) = \int p_\theta(x \mid z, y) \, p(z) \, dz, \qquad p(z) = \mathcal N(0, I),$$
 
-and the encoder sees both, $q_\phi(z \mid x, y)$. Training maximises the bound (in the paper x and y
-have each other's roles, and the prior of z may depend on the condition)
+and the encoder sees both, $q_\phi(z \mid x, y)$. Training maximises the bound (the paper swaps x
+and y, and its prior of z may depend on the condition)
 
 $$\log p(x \mid y) \ge \mathbb E_{q(z \mid x, y)}[\log p(x \mid z, y)]
   - \mathrm{KL}(q(z \mid x, y) \,\|\, p(z)).$$
 
-The code z holds the style, which the label does not tell, and can be decoded with another label.
+The code z holds the style, which is independent of the label, and can be decoded with another
+label.
 """
 
 from collections.abc import Mapping
@@ -24,11 +25,12 @@ from torch.distributions import Distribution, kl_divergence
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images, check_shape, check_symbols
 from zoo.distributions.factorised import diagonal_gaussian, image_likelihood, standard_gaussian
-from zoo.errors import nearest
+from zoo.errors import in_any_case, nearest
 from zoo.models.autoencoders.base import Autoencoder
+from zoo.nn.precision import suited
 from zoo.plots.grids import grid
 
-ROWS = 12  # images whose style is transferred to other labels, at the most
+ROWS = 12  # largest number of images whose style is transferred to other labels
 
 
 class ConditionalVAE(Autoencoder):
@@ -64,7 +66,7 @@ class ConditionalVAE(Autoencoder):
     }
 
     y: Tensor | None = None
-    """Positions of the labels that are fixed, (B,)."""
+    """Positions of the fixed labels, (B,)."""
 
     def __init__(
         self,
@@ -81,21 +83,22 @@ class ConditionalVAE(Autoencoder):
             raise ValueError(f"labels is {tuple(labels)}, but must be different names, at least 1.")
         self.labels = self.conditions = tuple(labels)
         self.kl_warmup_steps = kl_warmup_steps
-        # What the encoder sees of a label: a picture of it, added to the image. To the first linear
-        # map that is as good as more inputs, since h(x + e_y) = W x + (W e_y + b).
+        # Each label has a picture, which is added to the encoder's input. For the first linear map
+        # this is equivalent to more inputs, since h(x + e_y) = W x + (W e_y + b).
         self.pictures = nn.Parameter(torch.zeros(len(labels), *self.x_shape))
 
     def given(self, y: int | str | Tensor) -> Self:
         """This model with its label fixed: p(x | y), q(z | x, y), p(x | z, y), on shared weights.
 
         Args:
-            y: One label for all data, by name or position; or positions (B,), one a datum, in the
-                data's order, which C B codes repeat C times.
+            y: One label for all data, by name or position; or positions (B,), one for each datum,
+                in the data's order, which are repeated C times for C B codes.
 
         Raises:
             ValueError: if there is no such label.
         """
         if isinstance(y, str):
+            y = in_any_case(y, self.labels)
             if y not in self.labels:
                 raise ValueError(f"there is no label {y!r}; {nearest(y, self.labels)}")
             y = self.labels.index(y)
@@ -120,8 +123,8 @@ class ConditionalVAE(Autoencoder):
         """p(x | z, y) for z of shape (B, D): batch shape (B,), event shape (C, H, W)."""
         check_shape("z", z, self.latent_shape)
         one_hot = nn.functional.one_hot(self._labels_of(z, "codes"), len(self.labels))
-        output = self.decoder(torch.cat([z, one_hot.to(z)], 1))  # (B, C, H, W)
-        return image_likelihood(output, self.log_scale)
+        code = torch.cat([z, one_hot.to(z)], 1)  # (B, D + K)
+        return image_likelihood(self.decoder(suited(code, self.decoder)), self.log_scale)
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
@@ -129,7 +132,7 @@ class ConditionalVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative bound on log p(x | y) in nats per image; the rate is weighted in warm-up."""
+        """The negative bound on log p(x | y) in nats per image; warm-up weights the rate."""
         x, model = self.inputs(batch), self.conditioned(batch)
         q = model.posterior(x)
         distortion = -model.likelihood(q.rsample()).log_prob(x)  # (B,)
@@ -138,7 +141,7 @@ class ConditionalVAE(Autoencoder):
         return self.terms(loss, distortion, rate)
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """Style transfer: a row an image, itself and then its code decoded given every label."""
+        """Style transfer: a row has an image, then its code decoded given every label."""
         x, y, k = batch["image"][:ROWS], batch["label"][:ROWS], len(self.labels)
         z = self.given(y).encode(x)  # (n, D)
         every = torch.arange(k).repeat(len(z))

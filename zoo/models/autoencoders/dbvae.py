@@ -1,22 +1,22 @@
 r"""Debiasing variational autoencoder (Amini et al. 2019, https://doi.org/10.1145/3306618.3314243).
 
-Beside the code of an image, the encoder gives the logit $a(x)$ of whether the image has an
-attribute, y = 1. Training minimises
+The encoder gives the code of an image and the logit $a(x)$ of an attribute, y = 1 if the image has
+it. Training minimises
 
 $$c_1 \, \big( -\log p(y \mid x) \big)
   - \mathbb E_{q(z \mid x)}[\log p(x \mid z)] + \mathrm{KL}(q(z \mid x) \,\|\, p(z)),
   \qquad p(y = 1 \mid x) = \operatorname{sigmoid} a(x).$$
 
-Before each epoch the codes of the images with y = 1 are found, the means of q. The epoch draws
-these images with a probability in proportion to
+Before each epoch the images with y = 1 are encoded by the means of q. The epoch draws these images
+with a probability in proportion to
 
 $$W(z) = \prod_i \frac 1 {\hat Q_i(z_i) + \alpha},$$
 
-where $\hat Q_i$ is the histogram of the i-th latent variable: the rarer what an image shows, the
-more often it is seen. No label says which group is rare. Images with y = 0 are drawn alike.
+where $\hat Q_i$ is the histogram of the i-th latent variable, so that images with rare codes are
+drawn more often. No label marks rare groups. Images with y = 0 are drawn uniformly.
 
-The paper's images with y = 0 are no faces, and have no reconstruction in its loss. Here they are of
-the same kind as the others, so the bound is on all images.
+In the paper, images with y = 0 are not faces, and its loss does not reconstruct them. Here they are
+of the same kind as the others, so the bound is on all images.
 """
 
 from typing import Any, ClassVar
@@ -34,26 +34,26 @@ from zoo.inference.resampling import resampling_weights
 from zoo.models.autoencoders.base import Autoencoder, Likelihood, Network
 from zoo.plots.grids import grid
 
-COLUMNS = 12  # images that are shown of each kind, at the most
+COLUMNS = 12  # largest number of images of each kind to show
 
 
 class DBVAE(Autoencoder):
-    """Classifier of an attribute, whose VAE finds the images that are rare.
+    """Classifier of an attribute, whose VAE finds rare images.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
-        attributes: Names of a batch's attributes. The first is learned; its recall is measured
-            among images with and without each of the others.
+        attributes: Names of a batch's attributes. The model learns the first; its recall is
+            measured on images with and without each of the others.
         latent_dim: Number of latent dimensions, D.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        network: `mlp`, `conv` for strided convolutions, or `patch` for these on squares of 4 x 4
-            pixels, with a dense layer behind them.
-        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), and
-            last the width of the dense layer (`patch`).
+        network: `mlp`, `conv` for strided convolutions, or `patch` for convolutions on squares of
+            4 x 4 pixels, followed by a dense layer.
+        hidden: Widths of the hidden layers (`mlp`); channels of the stages (`conv`, `patch`), then
+            the width of the dense layer (`patch`).
         c1: Weight of the classification in the loss.
-        debias: Whether training draws rare images more often; else each once an epoch.
-        alpha: Smoothing of the histograms; a smaller one debiases more.
+        debias: Whether training draws rare images more often; if not, each image once per epoch.
+        alpha: Smoothing of the histograms; a smaller alpha debiases more.
         bins: Bins of each histogram, an odd number.
         networks: Arguments of `Autoencoder`, such as `activation` and `lr`.
     """
@@ -108,8 +108,8 @@ class DBVAE(Autoencoder):
         self.labels = (f"not {attributes[0]}", attributes[0])
         self.c1, self.debias, self.alpha, self.bins = c1, debias, alpha, bins
         if self.log_scale is not None:
-            # About what a code leaves of a picture; from 1 it would take thousands of steps, and
-            # codes that say nothing meanwhile tell no image from another.
+            # Near the final scale of residuals: from 1 it takes thousands of steps to get there,
+            # and until then codes do not distinguish images.
             nn.init.constant_(self.log_scale, -2.0)
 
     def prior(self) -> Distribution:
@@ -137,7 +137,7 @@ class DBVAE(Autoencoder):
         return diagonal_gaussian(output[:, :-1]), output[:, -1]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The classification's -log p(y | x) and the negative evidence lower bound, in nats."""
+        """The weighted -log p(y | x) plus the negative evidence lower bound, in nats per image."""
         x, y = self.inputs(batch), self._attributes(batch)[:, 0]
         q, logit = self._heads(x)
         surprise = binary_cross_entropy_with_logits(logit, y.to(logit), reduction="none")  # (B,)
@@ -154,11 +154,11 @@ class DBVAE(Autoencoder):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """The labels' accuracy and precision, and the recall of y = 1 and of groups of that.
+        """The labels' accuracy and precision, and the recall of y = 1 and of its groups.
 
         Returns:
-            By name, how many of each image are right and of how many, (B,) each. A group of
-            `recall_A` has the attribute A, and one of `recall_no_A` does not.
+            By name, the numbers of correct and of counted labels for each image, (B,) each. The
+            group of `recall_A` has the attribute A, that of `recall_no_A` does not.
         """
         if "attributes" not in batch:
             return {}
@@ -175,7 +175,7 @@ class DBVAE(Autoencoder):
         return scores
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """The images with y = 1 whose codes are rarest, above those whose codes are commonest."""
+        """The images with y = 1 and the rarest codes, above those with the most common codes."""
         x = batch["image"][self._attributes(batch)[:, 0] > 0]
         columns = min(COLUMNS, len(x) // 2)
         if not columns:
@@ -186,7 +186,7 @@ class DBVAE(Autoencoder):
         }
 
     def _attributes(self, batch: Batch) -> Tensor:
-        """The attributes that this model knows, int64 (B, A)."""
+        """The attributes of this model, int64 (B, A)."""
         check_batch(batch, "attributes")
         found: Tensor = batch["attributes"]
         if found.shape[1] != len(self.attributes):
@@ -197,7 +197,7 @@ class DBVAE(Autoencoder):
             )
         return found
 
-    # --- what is drawn ---------------------------------------------------------------------------
+    # --- sampling weights ------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         if self.debias:
@@ -207,10 +207,10 @@ class DBVAE(Autoencoder):
 
     @torch.no_grad()
     def sampling_weights(self) -> Tensor:
-        """How much more often than uniformly an epoch draws each training image, (N,) float64.
+        """Weight of each training image in the draws of an epoch, (N,) float64.
 
-        Images with y = 0 have weight 1, as have all others on average. Each process encodes its
-        share, and all get the same.
+        Images with y = 0 have weight 1, and the others have a mean weight of 1. Each process
+        encodes its share, and all processes get the same weights.
         """
         trainer = self.trainer
         loader_of = getattr(getattr(trainer, "datamodule", None), "loader", None)

@@ -5,14 +5,14 @@ The evidence lower bound less the total correlation of the aggregate posterior (
 $$\mathcal L = \mathrm{ELBO} - \gamma \, \mathrm{KL}(q(z) \,\|\, \bar q(z)), \qquad
   \bar q(z) = \prod_j q(z_j).$$
 
-A discriminator D tells draws of q(z) from draws of $\bar q(z)$, which are draws of q(z) of another
-part of the batch with each dimension shuffled among the data (algorithm 1). With its logit d, the
-density ratio is (eq. 3)
+A discriminator D distinguishes draws of q(z) from draws of $\bar q(z)$. The latter are draws of
+q(z) for another part of the batch, with each dimension shuffled among the data (algorithm 1). The
+discriminator's logit d estimates the log density ratio, and so the divergence (eq. 3):
 
 $$\mathrm{KL}(q(z) \,\|\, \bar q(z)) \approx \mathbb E_{q(z)}[d(z)].$$
 
 Both learn at each step: the encoder's loss freezes the discriminator, and the discriminator's loss
-the codes.
+freezes the codes.
 """
 
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ from zoo.nn.frozen import frozen
 
 
 class FactorVAE(Autoencoder):
-    """Variational autoencoder whose total correlation a discriminator estimates.
+    """Variational autoencoder with a discriminator that estimates the total correlation.
 
     Args:
         latent_dim: Number of latent dimensions, D.
@@ -39,8 +39,8 @@ class FactorVAE(Autoencoder):
         discriminator: Widths of the discriminator's hidden layers.
         kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to 1.
         rate_start: The rate's first weight. It rises linearly from below 1 (Bowman et al. 2016)
-            and falls geometrically from above 1, so that codes begin with what changes an image
-            most.
+            and falls geometrically from above 1, so that codes first learn the largest changes of
+            an image.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -87,11 +87,11 @@ class FactorVAE(Autoencoder):
         """The negative bound plus the weighted total correlation plus D's loss, in nats per image.
 
         Raises:
-            ValueError: if the batch has a single image, so that nothing can be shuffled.
+            ValueError: if the batch has a single image, whose code cannot be shuffled.
         """
         x = self.inputs(batch)
         if len(x) < 2:
-            raise ValueError("a batch of one image has no other to shuffle codes with; give two.")
+            raise ValueError("a batch of one image has no codes to shuffle; give two images.")
         q = self.posterior(x)
         z = q.rsample()
         distortion = -self.likelihood(z).log_prob(x)  # (B,)
@@ -110,6 +110,6 @@ class FactorVAE(Autoencoder):
 
 
 def _shuffled(z: Tensor) -> Tensor:
-    """Shuffle each dimension of codes (B, D) among them on its own."""
+    """Shuffle each dimension of codes (B, D) independently."""
     order = torch.rand_like(z).argsort(0)
     return z.gather(0, order)

@@ -1,24 +1,22 @@
 r"""VAE with an inverse autoregressive flow (Kingma et al. 2016, https://arxiv.org/abs/1606.04934).
 
-To draw from the posterior, a Gaussian draw goes through T autoregressive steps, each affine in its
-input and with the order of dimensions reversed (eq. 9, 10):
+A draw of the posterior is a Gaussian draw after T autoregressive steps. Each step is affine in its
+input and reverses the order of dimensions (eq. 9, 10):
 
 $$z_0 \sim \mathcal N(\mu_\phi(x), \operatorname{diag} \sigma_\phi^2(x)), \qquad
   z_{t,i} = m_{t,i}(z_{t-1,<i}, h) + s_{t,i}(z_{t-1,<i}, h) \, z_{t-1,i}, $$
 
-so that with $h = h_\phi(x)$, one pass of a masked network a step gives the draw and its density
+where $h = h_\phi(x)$, so that one pass of a masked network per step gives the draw and its density
 
 $$\log q(z_T \mid x) = \log q(z_0 \mid x) - \sum_{t=1}^T \sum_i \log s_{t,i}.$$
 
-The steps are zuko's. The density of any other z takes D passes a step.
+The steps are zuko's. The density of any other z takes D passes per step.
 """
 
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
-from zuko.flows import MaskedAutoregressiveTransform
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
@@ -26,7 +24,7 @@ from zoo.distributions.factorised import diagonal_gaussian, standard_gaussian
 from zoo.distributions.flow import PushForward
 from zoo.inference import divergence
 from zoo.models.autoencoders.base import Autoencoder
-from zoo.nn.mlp import ACTIVATIONS
+from zoo.nn.flow import AutoregressiveFlow
 
 
 class FlowVAE(Autoencoder):
@@ -63,17 +61,7 @@ class FlowVAE(Autoencoder):
         )
         check_at_least(0, context=context, kl_warmup_steps=kl_warmup_steps)
         self.kl_warmup_steps = kl_warmup_steps
-        order = torch.arange(latent_dim)
-        self.flow = nn.ModuleList(
-            MaskedAutoregressiveTransform(
-                latent_dim,
-                context,
-                order=order if step % 2 == 0 else order.flip(0),
-                hidden_features=flow_hidden,
-                activation=ACTIVATIONS[self.activation],
-            )
-            for step in range(steps)
-        )
+        self.flow = AutoregressiveFlow(latent_dim, steps, context, flow_hidden, self.activation)
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I): batch shape (), event shape (D,)."""
@@ -82,17 +70,15 @@ class FlowVAE(Autoencoder):
     def posterior(self, x: Tensor) -> PushForward:
         """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
         code, size = self.code(x), 2 * self.latent_shape[0]
-        return PushForward(
-            diagonal_gaussian(code[:, :size]), [step(code[:, size:]) for step in self.flow]
-        )
+        return PushForward(diagonal_gaussian(code[:, :size]), self.flow.given(code[:, size:]))
 
     def encode(self, x: Tensor) -> Tensor:
-        """The flow of mu, as the mean of q has no closed form: (B, C, H, W) to (B, D)."""
+        """The flow of mu, because the mean of q has no closed form: (B, C, H, W) to (B, D)."""
         check_images(x, self.x_shape)
         return self.posterior(x).centre
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up."""
+        """The negative evidence lower bound in nats per image; warm-up weights the rate."""
         x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()

@@ -5,16 +5,17 @@ Each of L layers of latents is drawn given those above it, by the model and by t
 $$p(z) = p(z_L) \prod_{l < L} p(z_l \mid z_{>l}), \qquad
   q(z \mid x) = q(z_L \mid x) \prod_{l < L} q(z_l \mid z_{>l}, x).$$
 
-One state $h_l$, which z changes on its way down, carries $z_{>l}$ to both, so that the posterior is
-the prior corrected by the image. It is stated relative to it (NVAE, Vahdat & Kautz 2020, section
-3.2, https://arxiv.org/abs/2007.03898): with $p(z_l \mid z_{>l}) = \mathcal N(\mu_l, \sigma_l^2)$,
+One state $h_l$, which each layer of latents updates, carries $z_{>l}$ to both, so that the image
+only corrects the prior. The posterior is parametrised relative to the prior (NVAE, Vahdat & Kautz
+2020, section 3.2, https://arxiv.org/abs/2007.03898): with
+$p(z_l \mid z_{>l}) = \mathcal N(\mu_l, \sigma_l^2)$,
 
 $$z_l = \mu_l + \sigma_l \epsilon_l, \qquad
   p(\epsilon_l) = \mathcal N(0, I), \qquad
   q(\epsilon_l \mid z_{>l}, x) = \mathcal N(\Delta\mu_l, \Delta\sigma_l^2).$$
 
-Layers of vectors come first; those below them may lie on a grid, with latents of its own for each
-place, that convolutions join (section 3.1 there).
+Layers of vectors come first. The layers below may lie on a grid, with latents for each place, which
+convolutions connect (ibid., section 3.1).
 
 z and epsilon determine each other, and log p, the bound and each of its terms are the same in both:
 
@@ -45,6 +46,7 @@ from zoo.distributions.lazy import Lazy, as_made
 from zoo.models.autoencoders.base import Autoencoder
 from zoo.nn.conv import ConvDecoder, ConvEncoder, grid_shape
 from zoo.nn.ladder import Ladder
+from zoo.nn.precision import suited
 
 
 class HierarchicalVAE(Autoencoder):
@@ -103,13 +105,14 @@ class HierarchicalVAE(Autoencoder):
         return LadderPosterior(self.ladder, self.evidence(x))
 
     def evidence(self, x: Tensor) -> list[Tensor]:
-        """What the encoder gives each layer for images, (B, C, H, W): (B, W), then (B, K, h, w)."""
+        """The encoder's output for each layer: (B, C, H, W) to (B, W), then (B, K, h, w)."""
         if not (self.grid_channels and isinstance(self.encoder, ConvEncoder)):
             return [self.code(x)] * len(self.latent_dims)
         check_shape("image", x, self.x_shape)
-        features = self.encoder.features(x)
+        features = self.encoder.features(suited(x, self.encoder))
         vector = at_least_float32(self.encoder.outputs(features))
-        return [vector] * len(self.latent_dims) + [features] * len(self.grid_channels)
+        grids = [at_least_float32(features)] * len(self.grid_channels)
+        return [vector] * len(self.latent_dims) + grids
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for codes of shape (B, D): batch shape (B,), event shape (C, H, W)."""
@@ -122,9 +125,9 @@ class HierarchicalVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up.
+        """The negative evidence lower bound in nats per image; warm-up weights the rate.
 
-        Beside the rate, that of each layer, in closed form given a draw of those above.
+        The rate of each layer has a closed form given a draw of the layers above.
         """
         x = self.inputs(batch)
         draw = self.posterior(x).draw()
@@ -139,11 +142,11 @@ class HierarchicalVAE(Autoencoder):
 
     def _image(self, foot: Tensor) -> Distribution:
         """p(x | z) from the state at the foot of the ladder, (B, W) or (B, K, h, w)."""
-        return image_likelihood(self.decoder(foot), self.log_scale)
+        return image_likelihood(self.decoder(suited(foot, self.decoder)), self.log_scale)
 
 
 class Descent(NamedTuple):
-    """A way down the ladder: code (*, D), q of each layer, the state at the foot."""
+    """A descent of the ladder: code (*, D), q of each layer, the state at the foot."""
 
     code: Tensor
     layers: list[Distribution]
@@ -153,12 +156,12 @@ class Descent(NamedTuple):
 class LadderPosterior(Lazy):
     """q(epsilon | x), layer by layer: batch shape (B,), event shape (D,).
 
-    The density of its own last draw is known from the draw; that of any other code takes another
-    way down the ladder.
+    The last draw keeps its density; the density of any other code takes another descent of the
+    ladder.
 
     Args:
         ladder: The layers.
-        evidence: What the encoder gives each layer for x, (B, ...).
+        evidence: The encoder's output for each layer, (B, ...).
     """
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
@@ -173,19 +176,19 @@ class LadderPosterior(Lazy):
     @property
     @as_made
     def mean(self) -> Tensor:
-        """The mean of each layer given those of the layers above, (B, D): exact for the top one."""
+        """The mean of each layer given the means of the layers above, (B, D): exact for the top."""
         return self._descend(lambda q: q.mean).code
 
     @property
     @as_made
     def variance(self) -> Tensor:
-        """The variance of each layer given the means of those above, (B, D): likewise."""
+        """The variance of each layer given the means of the layers above, (B, D): likewise."""
         layers = self._descend(lambda q: q.mean).layers
         return torch.cat([q.variance for q in layers], -1)
 
     @as_made
     def draw(self, sample_shape: Any = ()) -> Descent:
-        """Draw a code, and keep what was met on the way."""
+        """Draw a code, and keep its density; return the whole descent."""
         shape = self._extended_shape(torch.Size(sample_shape))
         e = self._evidence[0]
         noise = iter(self._ladder.split(torch.randn(shape, dtype=e.dtype, device=e.device)))
@@ -205,7 +208,7 @@ class LadderPosterior(Lazy):
         return self._density(self._descend(lambda q: next(parts)))
 
     def _descend(self, pick: Callable[[Distribution], Tensor]) -> Descent:
-        """Go down, and choose the code of each layer from its q given those above."""
+        """Go down the ladder, and pick the code of each layer from its q given the layers above."""
         h: Tensor = self._ladder.start
         parts, layers = list[Tensor](), list[Distribution]()
         for rung, evidence in zip(self._ladder.rungs, self._evidence, strict=True):

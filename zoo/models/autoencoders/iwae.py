@@ -78,7 +78,7 @@ class IWAE(Autoencoder):
         code = self.code(x)
         z = diagonal_gaussian(code).rsample((self.k,))  # (k, B, D)
         doubly = self.dreg and z.requires_grad
-        # with DReG, log q(z | x) depends on the encoder through z alone
+        # with DReG, log q(z | x) depends on the encoder only through z
         q = diagonal_gaussian(code.detach() if doubly else code)
         log_w = log_joint(self, x, z) - q.log_prob(z)  # (k, B)
         bound = log_w.logsumexp(0) - math.log(self.k)  # (B,)
@@ -86,7 +86,7 @@ class IWAE(Autoencoder):
         if doubly:
             weight = log_w.detach().softmax(0)  # (k, B)
             z.register_hook(lambda gradient: weight.unsqueeze(-1) * gradient)  # type: ignore[no-untyped-call]
-            loss = -(weight * log_w).sum(0)  # its gradient by the decoder is the bound's
+            loss = -(weight * log_w).sum(0)  # with the bound's gradient for the decoder
         return {
             # the value of the bound, the gradient of the surrogate
             "loss": (loss - loss.detach() - bound.detach()).mean(),

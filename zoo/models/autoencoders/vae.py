@@ -9,8 +9,8 @@ $$\log p(x) \ge
   \underbrace{\mathbb E_{q(z \mid x)}[\log p(x \mid z)]}_{-\text{distortion}}
   - \underbrace{\mathrm{KL}(q(z \mid x) \,\|\, p(z))}_{\text{rate}}.$$
 
-`beta` weighs the rate in the loss (beta-VAE, Higgins et al. 2017); the `elbo` that is logged is
-never weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
+`beta` weights the rate in the loss (beta-VAE, Higgins et al. 2017); the logged `elbo` is never
+weighted. Terms are sums over pixels and latents, in nats, averaged once over the batch.
 """
 
 from typing import Any, ClassVar
@@ -33,8 +33,8 @@ class VAE(Autoencoder):
         kl_warmup_steps: Optimiser steps over which the rate's weight moves from `rate_start` to
             `beta`.
         rate_start: The rate's first weight. It rises linearly from below `beta` (Bowman et al.
-            2016) and falls geometrically from above, so that codes begin with what changes an
-            image most.
+            2016) and falls geometrically from above, so that codes first learn the largest changes
+            of an image.
         networks: Arguments of `Autoencoder`, such as `x_shape`, `hidden` and `lr`.
     """
 
@@ -71,7 +71,7 @@ class VAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image, whose rate beta weights."""
+        """The negative evidence lower bound in nats per image, with the rate weighted by beta."""
         x = self.inputs(batch)
         q = self.posterior(x)
         distortion = -self.likelihood(q.rsample()).log_prob(x)  # (B,)

@@ -1,7 +1,7 @@
 r"""VAE/GAN (Larsen, Sønderby, Larochelle & Winther 2016, https://arxiv.org/abs/1512.09300).
 
-A VAE whose images are compared by what a discriminator D sees in them. With $d_l(x)$ the features
-behind its l-th stage, $\tilde x = f(z)$ a decoded code of x and $x_p = f(z_p)$ one of a draw
+A VAE that compares images in the features of a discriminator D. With $d_l(x)$ the features after
+its l-th stage, $\tilde x = f(z)$ a decoded code of x and $x_p = f(z_p)$ a decoded draw
 $z_p \sim p(z)$, there are three terms (eq. 5, 7 and 8)
 
 $$\mathcal L_{\text{prior}} = \mathrm{KL}(q(z \mid x) \,\|\, p(z)), \qquad
@@ -9,27 +9,25 @@ $$\mathcal L_{\text{prior}} = \mathrm{KL}(q(z \mid x) \,\|\, p(z)), \qquad
     [\log \mathcal N(d_l(x); d_l(\tilde x), s^2 I)],$$
 $$\mathcal L_{\text{GAN}} = \log D(x) + \log (1 - D(\tilde x)) + \log (1 - D(x_p)),$$
 
-and each network learns from its own (algorithm 1): the encoder minimises
+and each network has its own loss (algorithm 1): the encoder minimises
 $\mathcal L_{\text{prior}} + \mathcal L_{\text{llike}}$, the decoder
 $\gamma \mathcal L_{\text{llike}} - \log D(\tilde x) - \log D(x_p)$ (the loss of Goodfellow et al.
 2014 that does not saturate), the discriminator $-\mathcal L_{\text{GAN}}$.
 
-Here all learn at each step, from one sum in which every term sees the other networks frozen. The
+Here all networks learn at each step, from one sum whose terms freeze the other networks. The
 discriminator's layers are divided by their largest singular values (Miyato et al. 2018,
 https://arxiv.org/abs/1802.05957), which bounds its features; so s is learned, not 1.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 from torch.nn.functional import softplus
 from torch.nn.utils.parametrizations import spectral_norm
 
-from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_choice, check_image_shape, check_images, check_shape
 from zoo.distributions.factorised import (
@@ -38,26 +36,26 @@ from zoo.distributions.factorised import (
     gaussian,
     standard_gaussian,
 )
+from zoo.models.gradient import GradientModel
 from zoo.nn import ConvDecoder, ConvEncoder
 from zoo.nn.frozen import frozen
 from zoo.nn.mlp import Activation
-from zoo.optim import Schedule, adam
+from zoo.nn.precision import suited
 
 
-class VAEGAN(LatentVariableModel):
-    """Variational autoencoder with an adversary in whose features images are compared.
+class VAEGAN(GradientModel):
+    """Variational autoencoder that compares images in the features of an adversary.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
         latent_dim: Number of latent dimensions, D.
         hidden: Channels of the encoder's and the decoder's stages.
         discriminator: Channels of the discriminator's stages.
-        layer: Stages l behind which images are compared.
+        layer: Number l of stages that give the features.
         activation: Non-linearity of encoder and decoder.
         gamma: Weight of the distortion for the decoder.
         lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        training: Arguments of `GradientModel`: `lr_schedule` and `lr_warmup_steps`.
     """
 
     about: ClassVar = (
@@ -81,6 +79,8 @@ class VAEGAN(LatentVariableModel):
         "density; a VAE bounds it.",
     }
 
+    betas: ClassVar = (0.5, 0.999)
+
     def __init__(
         self,
         x_shape: tuple[int, int, int] = (3, 64, 64),
@@ -91,18 +91,15 @@ class VAEGAN(LatentVariableModel):
         activation: Activation = "relu",
         gamma: float = 1e-2,
         lr: float = 2e-4,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(lr=lr, **training)
         check_image_shape(x_shape)
         check_at_least(1, latent_dim=latent_dim, layer=layer)
         check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
         check_at_least(1, **{f"discriminator[{i}]": w for i, w in enumerate(discriminator)})
-        check_at_least(0, gamma=gamma, lr=lr, lr_warmup_steps=lr_warmup_steps)
+        check_at_least(0, gamma=gamma)
         check_choice(Activation, activation=activation)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if layer > len(discriminator):
             raise ValueError(
                 f"layer is {layer}, but the discriminator has {len(discriminator)} stages."
@@ -110,7 +107,6 @@ class VAEGAN(LatentVariableModel):
         self.x_shape = tuple(x_shape)
         self.latent_shape = (latent_dim,)
         self.gamma = gamma
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         self.encoder = ConvEncoder(x_shape, hidden, 2 * latent_dim, activation)
         self.decoder = nn.Sequential(
             ConvDecoder(latent_dim, hidden, x_shape, activation), nn.Sigmoid()
@@ -127,7 +123,7 @@ class VAEGAN(LatentVariableModel):
     def posterior(self, x: Tensor) -> Distribution:
         """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
         check_shape("image", x, self.x_shape)
-        return diagonal_gaussian(at_least_float32(self.encoder(x)))
+        return diagonal_gaussian(self.encoder(suited(x, self.encoder)))
 
     def encode(self, x: Tensor) -> Tensor:
         """The posterior mean: (B, C, H, W) in [0, 1] to (B, D)."""
@@ -137,11 +133,11 @@ class VAEGAN(LatentVariableModel):
     def decode(self, z: Tensor) -> Tensor:
         """The image of a code: (B, D) to (B, C, H, W) in [0, 1]."""
         check_shape("z", z, self.latent_shape)
-        return at_least_float32(self.decoder(z))
+        return at_least_float32(self.decoder(suited(z, self.decoder)))
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """Decode n codes that are drawn from the prior: (n, C, H, W) in [0, 1]."""
+        """Decode n draws of the prior: (n, C, H, W) in [0, 1]."""
         return self.decode(self.prior().sample((n,)))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -161,7 +157,7 @@ class VAEGAN(LatentVariableModel):
         _, logit_of_fake = self.discriminator(fake.detach())
         telling = softplus(-logit) + _both(softplus(logit_of_fake))  # (B,)
 
-        # what the others learn from: gradients pass through these networks to what they are given
+        # losses of the others: gradients pass through these frozen networks to their inputs
         discriminator, decoder = frozen(self.discriminator), frozen(self.decoder)
         target, scale = features.detach(), self.log_scale.exp()
         seen, _ = discriminator(decoder(z))
@@ -178,16 +174,6 @@ class VAEGAN(LatentVariableModel):
             "discriminator_loss": telling.mean(),
         }
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adam(
-            self.parameters(),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-            betas=(0.5, 0.999),
-        )
-
 
 class Discriminator(nn.Module):
     """From images (B, C, H, W) to features (B, K, H / 2^l, W / 2^l) and logits (B,).
@@ -195,7 +181,7 @@ class Discriminator(nn.Module):
     Args:
         x_shape: Shape of an image, (C, H, W).
         channels: Channels of each stage; every stage halves height and width.
-        layer: Stages l that give the features.
+        layer: Number l of stages that give the features.
     """
 
     def __init__(
@@ -206,7 +192,7 @@ class Discriminator(nn.Module):
         for module in layers:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 spectral_norm(module)
-        self.features = nn.Sequential(*layers[: 2 * layer])  # a convolution and what follows each
+        self.features = nn.Sequential(*layers[: 2 * layer])  # l convolutions and activations
         self.head = nn.Sequential(*layers[2 * layer :])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,7 +201,7 @@ class Discriminator(nn.Module):
 
 
 def _both(losses: Tensor) -> Tensor:
-    """The loss of each decoded code and of a draw, (B,), from those of all in turn, (2 B,)."""
+    """The sum of the losses of decoded codes and of draws, (B,), from both in turn, (2 B,)."""
     return losses.view(2, -1).sum(0)
 
 

@@ -1,12 +1,12 @@
 r"""VAE with a VampPrior (Tomczak & Welling 2018, https://arxiv.org/abs/1705.07120).
 
-The prior is the mixture of the posteriors of K pseudo-inputs $u_k$, which are learned (eq. 9):
+The prior is the mixture of the posteriors of K learned pseudo-inputs $u_k$ (eq. 9):
 
 $$p(z) = \frac 1K \sum_{k=1}^K q_\phi(z \mid u_k), \qquad
   \log p(x) \ge \mathbb E_{q(z \mid x)}[\log p(x \mid z) + \log p(z) - \log q(z \mid x)].$$
 
-It approximates the aggregate posterior, which is the prior that makes the bound highest (eq. 5),
-and moves with the encoder. The rate has no closed form and is taken at the draw of z.
+It approximates the aggregate posterior, which is the prior that maximises the bound (eq. 5), and
+moves with the encoder. The rate has no closed form and is evaluated at the draw of z.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.distributions import Distribution
 
 from zoo.batches import Batch
 from zoo.checks import check_at_least, check_images
-from zoo.distributions.factorised import diagonal_gaussian
+from zoo.distributions.factorised import bounded, diagonal_gaussian
 from zoo.inference import divergence, mixtures
 from zoo.models.autoencoders.base import Autoencoder
 
@@ -52,12 +52,13 @@ class VampPriorVAE(Autoencoder):
         check_at_least(1, pseudo_inputs=pseudo_inputs)
         check_at_least(0, kl_warmup_steps=kl_warmup_steps)
         self.kl_warmup_steps = kl_warmup_steps
-        # Before they are squashed to [0, 1]; at first dim and noisy, as the authors have them.
+        # Logits of pixels; at first dim and noisy, as in the authors' code.
         self.pseudo_inputs = nn.Parameter(torch.randn(pseudo_inputs, *self.x_shape) - 2)
 
     def prior(self) -> Distribution:
         """p(z), the mixture of the posteriors of pseudo-inputs: batch shape (), event (D,)."""
-        return GaussianMixture(*self.code(self.pseudo_inputs.sigmoid()).chunk(2, -1))
+        mean, log_scale = self.code(self.pseudo_inputs.sigmoid()).chunk(2, -1)
+        return GaussianMixture(mean, bounded(log_scale))
 
     def posterior(self, x: Tensor) -> Distribution:
         """q(z | x) for x of shape (B, C, H, W): batch shape (B,), event shape (D,)."""
@@ -69,7 +70,7 @@ class VampPriorVAE(Autoencoder):
         return self.posterior(x).mean
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The negative evidence lower bound in nats per image; the rate is weighted in warm-up."""
+        """The negative evidence lower bound in nats per image; warm-up weights the rate."""
         x = self.inputs(batch)
         q = self.posterior(x)
         z = q.rsample()
@@ -109,7 +110,7 @@ class GaussianMixture(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats: (..., D) to (...)."""
         with torch.autocast(value.device.type, enabled=False):
-            precision = (-self._log_scale).exp()  # its root
+            precision = (-self._log_scale).exp()  # square root of the precision
             z = value.reshape(-1, self._mean.shape[1])
             log_p = mixtures.log_densities(z, self._mean, precision, "diag")  # (N, K)
             log_p = log_p.logsumexp(-1) - math.log(len(self._mean))

@@ -1,32 +1,30 @@
 r"""VQ-VAE with a learned prior (van den Oord et al. 2017, https://arxiv.org/abs/1711.00937).
 
-The encoder gives a grid of vectors $z_e(x)$, each of which is replaced by the nearest of K codes,
-$z_q = e_s$ with $s = \arg\min_k \lVert z_e - e_k \rVert$. The posterior is that one grid of
-indices, so that the evidence lower bound is
+The encoder gives a grid of vectors $z_e(x)$, and the nearest of K codes replaces each vector,
+$z_q = e_s$ with $s = \arg\min_k \lVert z_e - e_k \rVert$. The posterior is a point mass at this
+grid of indices, so that the evidence lower bound is
 
 $$\log p(x) \ge \log p(x \mid z_q(x)) + \log p(s(x)), \qquad
   p(s) = \prod_t p(s_t \mid s_{<t}),$$
 
-and the rate $-\log p(s)$, by a causal transformer over the grid in raster order, is the length of
-the code in nats. Training minimises (eq. 3)
+where a causal transformer over the grid in raster order gives $p(s)$. The rate $-\log p(s)$ is the
+length of the code in nats. Training minimises (eq. 3)
 
 $$-\log p(x \mid z_q) + \beta \lVert z_e - \mathrm{sg}[e] \rVert^2 - \log p(\mathrm{sg}[s]),$$
 
-with the gradient passed straight through the quantisation, codes that move by running averages,
-and sg the stop-gradient: the prior learns beside the code and does not shape it.
+where sg is the stop-gradient. The gradient passes straight through the quantisation, running
+averages move the codes, and the prior does not affect the code.
 """
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.nn.functional import cross_entropy
 
-from zoo.base import LatentVariableModel
 from zoo.batches import Batch
 from zoo.checks import (
     check_at_least,
@@ -39,31 +37,30 @@ from zoo.checks import (
 from zoo.distributions.discrete import Autoregressive, PointMass
 from zoo.distributions.factorised import at_least_float32, image_likelihood
 from zoo.models.autoencoders.base import Likelihood
+from zoo.models.gradient import GradientModel
 from zoo.nn.causal import CausalTransformer
 from zoo.nn.codebook import Codebook
 from zoo.nn.grid import grid_decoder, grid_encoder
-from zoo.optim import Schedule, adam
+from zoo.nn.precision import suited
 
 
-class VQVAE(LatentVariableModel):
-    """Autoencoder whose code is a grid of indices into a codebook, with a prior of these grids.
+class VQVAE(GradientModel):
+    """Autoencoder whose code is a grid of indices into a codebook, with a learned prior.
 
     Args:
         x_shape: Shape of an image, (C, H, W).
         codes: Number of codes, K.
-        code_dim: Numbers of a code, D.
+        code_dim: Size of a code, D.
         hidden: Channels of the stages; every stage halves height and width.
-        residual_blocks: Residual blocks behind the stages.
+        residual_blocks: Residual blocks after the stages.
         likelihood: p(x | z): `bernoulli` for pixels that are on or off, or `gaussian` with one
             learned standard deviation (sigma-VAE, Rybkin et al. 2021).
-        commitment: Weight beta of the distance of the encoder's vectors from their codes.
+        commitment: Weight beta of the distance between the encoder's vectors and their codes.
         decay: Decay gamma of the running averages that move the codes.
-        prior_width: Numbers a place inside the prior's transformer.
-        prior_depth: Its blocks.
-        prior_heads: Its attention heads.
-        lr: Peak learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero at the end of the run.
-        lr_warmup_steps: Optimiser steps over which the learning rate rises to `lr`.
+        prior_width: Features per place in the prior's transformer.
+        prior_depth: Number of the transformer's blocks.
+        prior_heads: Number of the transformer's attention heads.
+        training: Arguments of `GradientModel`: `lr`, `lr_schedule`, `lr_warmup_steps`.
     """
 
     about: ClassVar = (
@@ -98,26 +95,20 @@ class VQVAE(LatentVariableModel):
         prior_width: int = 128,
         prior_depth: int = 4,
         prior_heads: int = 4,
-        lr: float = 1e-3,
-        lr_schedule: Schedule = "constant",
-        lr_warmup_steps: int = 0,
+        **training: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
+        super().__init__(**training)
         check_image_shape(x_shape)
         check_at_least(1, codes=codes, code_dim=code_dim, prior_width=prior_width)
         check_at_least(1, prior_depth=prior_depth, prior_heads=prior_heads)
         check_at_least(1, **{f"hidden[{i}]": w for i, w in enumerate(hidden)})
         check_at_least(0, residual_blocks=residual_blocks, commitment=commitment)
-        check_at_least(0, lr=lr, lr_warmup_steps=lr_warmup_steps)
         check_choice(Likelihood, likelihood=likelihood)
-        check_choice(Schedule, lr_schedule=lr_schedule)
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}, but must be at least 0 and below 1.")
         self.x_shape = tuple(x_shape)
         self.codes = self.code_symbols = codes
         self.commitment = commitment
-        self.lr, self.lr_schedule, self.lr_warmup_steps = lr, lr_schedule, lr_warmup_steps
         self.encoder = grid_encoder(x_shape, hidden, code_dim, residual_blocks)
         self.decoder = grid_decoder(code_dim, hidden, x_shape, residual_blocks)
         factor = 2 ** len(hidden)
@@ -143,9 +134,9 @@ class VQVAE(LatentVariableModel):
         return self._decoded(self.codebook.codes[z])
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Minus the evidence lower bound, and the commitment, in nats per image.
+        """The negative evidence lower bound plus the weighted commitment, in nats per image.
 
-        Beside it the rate in bits per pixel, and in training the perplexity of the batch's codes.
+        Other terms are the rate in bits per dimension, and the perplexity of the batch's codes.
         """
         x = self.inputs(batch)
         z = self._vectors(x)  # (B, h, w, D)
@@ -181,27 +172,19 @@ class VQVAE(LatentVariableModel):
         return self.likelihood(z).mean.clamp(0, 1)
 
     def exhibits(self, batch: Batch) -> dict[str, Tensor | list[str]]:
-        """Each code alone, most used first, at the most 256: the middle of its image."""
+        """The middle of the image of each code alone, the most used first, at most 256 codes."""
         used = torch.bincount(self.encode(self.inputs(batch)).flatten(), minlength=self.codes)
         order = used.argsort(descending=True)[:256]
         alone = self.decode(order[:, None, None].expand(-1, *self.latent_shape))
         (height, width), (top, left) = alone.shape[-2:], (side // 4 for side in alone.shape[-2:])
         return {"parameters.png": alone[..., top : height - top, left : width - left]}
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        return adam(
-            self.parameters(),
-            self.lr,
-            self.lr_schedule,
-            self.lr_warmup_steps,
-            self.trainer.estimated_stepping_batches,
-        )
-
     def _vectors(self, x: Tensor) -> Tensor:
-        """What the encoder gives for images (B, C, H, W): (B, h, w, D)."""
+        """The encoder's output: images (B, C, H, W) to vectors (B, h, w, D)."""
         check_shape("image", x, self.x_shape)
-        return at_least_float32(self.encoder(x)).permute(0, 2, 3, 1)
+        return at_least_float32(self.encoder(suited(x, self.encoder))).permute(0, 2, 3, 1)
 
     def _decoded(self, code: Tensor) -> Distribution:
         """p(x | z_q) for codes (B, h, w, D)."""
-        return image_likelihood(self.decoder(code.permute(0, 3, 1, 2)), self.log_scale)
+        grid = suited(code.permute(0, 3, 1, 2), self.decoder)
+        return image_likelihood(self.decoder(grid), self.log_scale)

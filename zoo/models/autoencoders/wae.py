@@ -1,13 +1,13 @@
 r"""Wasserstein autoencoder (Tolstikhin et al. 2018, https://arxiv.org/abs/1711.01558).
 
-A deterministic encoder $z = f_\phi(x)$, whose codes as a whole are matched to the prior by the
-maximum mean discrepancy (algorithm 2):
+The encoder is deterministic, $z = f_\phi(x)$, and the maximum mean discrepancy matches the
+distribution of codes to the prior (algorithm 2):
 
 $$\mathbb E[-\log p_\theta(x \mid f_\phi(x))] + \lambda \, \mathrm{MMD}_k^2(q(z), p(z)), \qquad
   k(a, b) = \sum_s \frac{2 D s}{2 D s + \lVert a - b \rVert^2},$$
 
-with the inverse multiquadratic kernel at seven scales s, whose tails are heavy enough to call codes
-back from afar, and its unbiased estimate on a batch of codes and as many draws of the prior.
+with the inverse multiquadratic kernel at seven scales s, whose heavy tails attract even distant
+codes. The estimate is unbiased, on a batch of codes and as many draws of the prior.
 """
 
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ class WAE(Autoencoder):
         """The distortion plus the weighted discrepancy, in nats per image.
 
         Raises:
-            ValueError: if the batch has a single image, whose code has no other to be told from.
+            ValueError: if the batch has a single image, whose code has no other to compare with.
         """
         x = self.inputs(batch)
         if len(x) < 2:

@@ -14,9 +14,11 @@ $$\bar s \leftarrow (1 - \eta_t) \, \bar s + \eta_t \, S_t / |B_t|, \qquad
   \eta_t = (t + t_0)^{-\kappa}, \quad \kappa \in (1/2, 1].$$
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from itertools import islice
+from typing import Any, ClassVar, Self
 
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
@@ -24,20 +26,28 @@ from torch import Tensor
 
 from zoo.base import LatentVariableModel, Modality
 from zoo.batches import Batch, examples
-from zoo.checks import check_at_least, check_shape
+from zoo.checks import check_at_least, check_images, check_seen, check_shape
+from zoo.errors import ConvergenceWarning
+from zoo.nn.precision import AtLeastFloat32
 from zoo.verbs import floats, images
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
 log p(x), or of its bound, under the parameters that the E-step had; of a family of one pass, under
-those that `maximization` found, which puts it there."""
+those that `maximization` found, which puts it there, and sets `history` and `converged`."""
 
 
-class EMModel(LatentVariableModel, ABC):
+ROWS = 4096
+"""Data that are checked at a time, as what is made of them takes memory."""
+
+
+class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
     """A model that is fitted by EM: by a Trainer over any loader, or by `fit` over an array.
 
     A family gives the two steps, and a start if it depends on data.
     """
+
+    keeps_floats: ClassVar = True  # which are rounded once they are centred
 
     one_pass: bool = False
     """Whether the E-step is the same under any parameters, so that one M-step is the last."""
@@ -47,6 +57,10 @@ class EMModel(LatentVariableModel, ABC):
 
     t0: float = 2.0
     """Delay of stepwise EM: early statistics are forgotten the faster, the larger it is."""
+
+    patience: int = 1
+    """Iterations that must not raise `history` beyond what it was before, for `fit` to stop: more
+    than one where an iteration can lower it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,11 +97,6 @@ class EMModel(LatentVariableModel, ABC):
         """
         return {}
 
-    def as_input(self, x: Any) -> Any:
-        """X as the verbs take it: floats, float64 too, which is rounded once it is centred."""
-        read = images if self.modality == "image" else floats
-        return read(self._key, x, None, self.device)
-
     @abstractmethod
     def as_batch(self, data: Any) -> Batch:
         """What `fit` was given, as a batch of all data; raise ValueError if it is unfit."""
@@ -98,17 +107,34 @@ class EMModel(LatentVariableModel, ABC):
         return []
 
     def on_train_start(self) -> None:
-        loader = self.trainer.train_dataloader
-        assert loader is not None  # while it trains there is one
-        self._data_size = examples(loader)
+        strategy = self.trainer.strategy
+        self.history, self.converged = (), False  # those of an earlier `fit`
+        self._data_size = examples(self.trainer.train_dataloader)
+        if self._data_size is None:  # each process has its own part of a stream
+            own = sum(len(next(iter(batch.values()))) for batch in self._epoch())
+            if next(self._epoch(), None) is None:
+                raise ValueError(
+                    "the loader has no data once it has been read; EM reads them in every epoch."
+                )
+            count = torch.tensor(own, device=self.device)
+            self._data_size = int(strategy.reduce(count, reduce_op="sum"))
         if not self.started:
-            strategy = self.trainer.strategy
             if self.trainer.is_global_zero:
                 with torch.no_grad():
-                    self.start(strategy.batch_to_device(batch) for batch in loader)
+                    self.start(strategy.batch_to_device(batch) for batch in self._epoch())
             started = strategy.broadcast({k: v.cpu() for k, v in self.state_dict().items()})
             self.load_state_dict(started)
             self.started.fill_(True)
+
+    def _epoch(self) -> Iterator[Batch]:
+        """The batches of an epoch; of a stream, which may be endless, as many as are trained on."""
+        loader, batches = self.trainer.train_dataloader, self.trainer.num_training_batches
+        assert loader is not None  # while it trains there is one
+        ends = examples(loader) is not None or batches == float("inf")
+        return islice(loader, None if ends else int(batches))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        pass  # every batch is checked by the E-step, and not the first alone
 
     def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
         if self.automatic_optimization:
@@ -124,6 +150,7 @@ class EMModel(LatentVariableModel, ABC):
                 if self.one_pass:
                     self._maximization(total)
                     self._log_likelihood(total)
+                    self._warn()
                 else:
                     self._log_likelihood(total)
                     self._maximization(total)
@@ -136,11 +163,14 @@ class EMModel(LatentVariableModel, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        if self.kappa is not None:
-            checkpoint["em"] = {"statistics": self._statistics, "steps": self._steps}
+        statistics = self._statistics
+        if self.kappa is None:  # of the part of an epoch that this process has seen
+            statistics = self._summed({name: s.clone() for name, s in statistics.items()})
+        checkpoint["em"] = {"statistics": statistics, "steps": self._steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.kappa is not None and "em" in checkpoint:
+        # Statistics of all processes are those of the first one then.
+        if "em" in checkpoint and (self.kappa is not None or self.global_rank == 0):
             self._statistics = checkpoint["em"]["statistics"]
             self._steps = checkpoint["em"]["steps"]
 
@@ -179,51 +209,87 @@ class EMModel(LatentVariableModel, ABC):
         self._maximization({name: n * s for name, s in self._statistics.items()})
 
     history: tuple[float, ...] = ()
-    """What EM raises before each M-step of the last `fit`, in nats per datum: the mean
-    log-likelihood, and the share of the log-prior. In a family of one pass, what its M-step came
-    to, and before that how it rose, if it took steps."""
+    """What EM raises, before each M-step of the last `fit` and at its end, in nats per datum: the
+    mean log-likelihood, and the share of the log-prior. In a family of one pass, how it rose in the
+    M-step."""
+
+    converged: bool = False
+    """Whether the last `fit` ended because the model no longer changed."""
 
     def fit(
-        self, data: Any, max_epochs: int = 100, tol: float = 1e-6, batch_size: int | None = None
+        self,
+        data: Any,
+        max_epochs: int = 100,
+        tol: float = 1e-6,
+        batch_size: int | None = None,
+        warm_start: bool = False,
     ) -> Self:
         """Fit to data in memory, without a Trainer, on the device and in the type of the model.
+
+        It starts anew, whatever the model was fitted to before.
 
         Args:
             data: As the family takes it; for images and vectors, an array (N, *x_shape).
             max_epochs: Number of EM iterations at the most; a family of one pass takes one.
-            tol: Stop when an iteration raises `history` by less, in nats per datum.
+            tol: Stop when an iteration, or `patience` of them, raise `history` by less, in nats
+                per datum; a negative one asks for all iterations.
             batch_size: Data per E-step, to bound the memory; by default all.
+            warm_start: Go on from the parameters that the model has.
 
         Returns:
-            The model, in eval mode; `history` says how it went.
+            The model, in eval mode; `history` and `converged` say how it went, and a
+            `ConvergenceWarning` that `max_epochs` ended it.
 
         Raises:
             ValueError: if the data do not fit the model.
         """
+        check_at_least(1, max_epochs=max_epochs, batch_size=1 if batch_size is None else batch_size)
         batch = self.as_batch(data)
         n = len(next(iter(batch.values())))
         size = n if batch_size is None else batch_size
-        check_at_least(1, batch_size=size)
         self._data_size = n
+        self.history, self.converged = (), False
         with torch.no_grad():
-            if self.one_pass or not self.started:
+            if self.one_pass or not (warm_start and self.started):
                 self.start(_parts(batch, size))
                 self.started.fill_(True)
-            self.history = ()
-            for _ in range(max_epochs):
-                total: Statistics = {}
-                for part in _parts(batch, size):
-                    _add(total, self._expectation(part))
-                if self.one_pass:
-                    self.maximization(total)
-                raised = total["log_likelihood"] + self.log_prior()
-                self.history += (float(raised / total["count"]),)
-                if self.one_pass:
-                    break
-                self.maximization(total)
-                if len(self.history) > 1 and self.history[-1] - self.history[-2] < tol:
-                    break
+            if self.one_pass:
+                self.maximization(self._total(batch, size))
+            else:
+                self._iterate(batch, size, max_epochs, tol)
+        if tol >= 0:
+            self._warn()
         return self.eval()
+
+    def _warn(self) -> None:
+        if not self.converged:
+            limit = "max_iter" if self.one_pass else "max_epochs"
+            warnings.warn(
+                f"{type(self).__name__} has not converged: the last iteration still raised the "
+                f"log-likelihood by more than tol; raise {limit} or tol.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _iterate(self, batch: Batch, size: int, max_epochs: int, tol: float) -> None:
+        for epoch in range(max_epochs + 1):
+            total = self._total(batch, size)
+            self.history += (float((total["log_likelihood"] + self.log_prior()) / total["count"]),)
+            self.converged = self._settled(tol)
+            if self.converged or epoch == max_epochs:
+                break
+            self.maximization(total)
+
+    def _settled(self, tol: float) -> bool:
+        """Whether the last iterations, as many as `patience`, raised `history` by less than tol."""
+        before, last = self.history[: -self.patience], self.history[-self.patience :]
+        return bool(before) and max(last) - max(before) < tol
+
+    def _total(self, batch: Batch, size: int) -> Statistics:
+        total: Statistics = {}
+        for part in _parts(batch, size):
+            _add(total, self._expectation(part))
+        return total
 
 
 def modality_of(x_shape: Sequence[int]) -> Modality:
@@ -231,25 +297,47 @@ def modality_of(x_shape: Sequence[int]) -> Modality:
     return "image" if len(x_shape) == 3 else "vector"
 
 
-def array_batch(data: Any, key: str, x_shape: Sequence[int]) -> Batch:
+def array_batch(data: Any, key: str, x_shape: Sequence[int], missing: bool = False) -> Batch:
     """A batch of an array (N, *x_shape), also one that is mapped into memory, which is not copied.
 
     Args:
         data: Of NumPy or torch.
         key: What the batch has it under.
         x_shape: The model's.
+        missing: Whether a NaN is allowed, for an entry that was not seen.
 
     Raises:
-        ValueError: if it is empty, of another shape, or no numbers.
+        ValueError: if it is empty, of another shape, no numbers, or not finite.
     """
     data = images("data", data) if key == "image" else floats("data", data)
     check_shape("data", data, x_shape)
+    check_rows(key, data, x_shape, missing)
     return {key: data}
+
+
+def check_rows(key: str, x: Tensor, x_shape: Sequence[int], missing: bool = False) -> None:
+    """Raise ValueError unless x is images in [0, 1] or vectors of finite floats, (B, *x_shape).
+
+    Args:
+        key: What a batch has it under.
+        x: The data.
+        x_shape: The model's.
+        missing: Whether a NaN is allowed, for an entry that was not seen.
+    """
+    check_shape(key, x, x_shape)
+    for i, part in enumerate(torch.split(x, ROWS)):
+        if key == "image":
+            check_images(part, x_shape, missing)
+        elif missing:
+            check_seen(key, part, x_shape)
+        elif not part.isfinite().all():
+            datum = i * ROWS + int(part.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
+            raise ValueError(f"{key}: datum {datum} holds NaN or infinite values; remove it.")
 
 
 def _add(total: Statistics, statistics: Mapping[str, Tensor]) -> None:
     for name, s in statistics.items():
-        total[name] = total[name] + s if name in total else s
+        total[name] = total[name].to(s.device) + s if name in total else s
 
 
 def _parts(batch: Batch, size: int) -> Iterator[Batch]:

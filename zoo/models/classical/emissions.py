@@ -10,6 +10,7 @@ $$\mu_{km} = \frac{\sum_n r_{nkm} x_n}{\sum_n r_{nkm}}, \qquad
 
 import warnings
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +122,10 @@ class Categories(Emission):
 class GaussianMixtures(Emission):
     """Real vectors (D,) from M Gaussians with diagonal covariances.
 
+    Means are held about an origin amid the data, and densities are computed in float64, so that no
+    digits are lost of data far from zero, such as time stamps, or where a feature is far from all
+    means.
+
     Args:
         states: K.
         dim: D.
@@ -130,19 +135,36 @@ class GaussianMixtures(Emission):
     """
 
     floor = 1e-6
-    """No variance gets below this share of the data's, or a Gaussian could close in on a point."""
+    """No variance gets below this share of its feature's in the data, or of the features' mean
+    where it is constant: a Gaussian could close in on a point."""
 
     def __init__(
         self, states: int, dim: int, components: int, alpha: float, learning: Learning
     ) -> None:
         super().__init__()
         self.weights = Categoricals(states, components, alpha, learning)
-        self.mean = nn.Parameter(torch.zeros(states, components, dim))
+        self.offset = nn.Parameter(torch.zeros(states, components, dim))  # of means from origin
         self.log_scale = nn.Parameter(torch.zeros(states, components, dim))
         self.origin: Tensor
         self.spread: Tensor
         self.register_buffer("origin", torch.zeros(dim))  # of the data that it was started with
         self.register_buffer("spread", torch.ones(dim))
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Checkpoints of old hold the means themselves.
+        if (mean := state.pop(f"{prefix}mean", None)) is not None:
+            state[f"{prefix}offset"] = mean - state[f"{prefix}origin"]
+        super()._load_from_state_dict(state, prefix, *args)
+
+    @property
+    def mean(self) -> Tensor:
+        """The means, (K, M, D) float64."""
+        return self.origin.double() + self.offset.double()
+
+    @property
+    def scale(self) -> Tensor:
+        """The standard deviations, (K, M, D) float64."""
+        return self.log_scale.double().exp().clamp(min=self.floor**0.5 * self.spread.double())
 
     def log_p(self, x: Tensor) -> Tensor:
         """Log p(x | k) for x of shape (N, D): (N, K)."""
@@ -153,33 +175,34 @@ class GaussianMixtures(Emission):
         return (self._log_density(x) + self.weights.log_weight()).logsumexp(-1)
 
     def _log_density(self, x: Tensor) -> Tensor:
-        """Log p(x | k, m), (N, K, M); not all of (N, K, M, D) is there at once."""
-        scale = self.log_scale.exp()
+        """Log p(x | k, m), (N, K, M) float64; not all of (N, K, M, D) is there at once."""
+        y = self._centred(x)[:, None]
         densities = [
-            gaussian(mean, s, event_dims=1).log_prob(x[:, None])
-            for mean, s in zip(self.mean, scale, strict=True)
+            gaussian(offset, scale, event_dims=1).log_prob(y)
+            for offset, scale in zip(self.offset.double(), self.scale, strict=True)
         ]
         return torch.stack(densities, 1)
 
     def statistics(self, x: Tensor, marginals: Tensor) -> Statistics:
         """Sums of r, r x and r x^2, with the origin of x near the middle of the data."""
         log_r = self._log_density(x) + self.weights.log_weight()  # (N, K, M)
-        r = (marginals[..., None] * log_r.softmax(-1)).flatten(1).double()  # (N, K M)
-        y = (x - self.origin).double()
+        r = (marginals[..., None] * log_r.softmax(-1)).flatten(1)  # (N, K M)
+        y = self._centred(x)
         return {"component": r.sum(0), "sum": r.T @ y, "square": r.T @ y.square()}
+
+    def _centred(self, x: Tensor) -> Tensor:
+        return x.double() - self.origin.double()
 
     @torch.no_grad()
     def update(self, statistics: Statistics) -> None:
-        shape = self.mean.shape
+        shape = self.offset.shape
         count = statistics["component"][:, None]  # (K M, 1)
         mean = statistics["sum"] / count
         variance = statistics["square"] / count - mean.square()
         variance = variance.clamp(min=self.floor * self.spread.double().square())
         met = (count > 0).view(*shape[:2], 1)
-        mean = (mean + self.origin).view(shape).to(self.mean)
-        log_scale = variance.log().view(shape).to(self.mean) / 2
-        self.mean.copy_(torch.where(met, mean, self.mean))
-        self.log_scale.copy_(torch.where(met, log_scale, self.log_scale))
+        for p, found in ((self.offset, mean), (self.log_scale, variance.log() / 2)):
+            p.copy_(torch.where(met, found.view(shape).to(p), p))
         self.weights.update(statistics["component"].view(shape[:2]))
 
     def log_prior(self) -> Tensor:
@@ -195,39 +218,41 @@ class GaussianMixtures(Emission):
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
 
-        states = len(self.mean)
+        states, parts, _ = self.offset.shape
         if len(x) < states:
             raise ValueError(f"{len(x)} observations are too few for {states} states.")
         seed = int(torch.randint(2**31, ()))
-        data = x.double().cpu()
-        self.origin.copy_(data.mean(0))
-        self.spread.copy_(data.std(0, correction=0).clamp(min=torch.finfo(x.dtype).tiny ** 0.25))
-        scaled = (x - self.origin) / self.spread
+        mean, spread = x.double().mean(0), x.double().std(0, correction=0)
+        varies = spread > max(torch.finfo(x.dtype).eps, 1e-14) * mean.abs()  # more than rounding
+        usual = spread.square().mean().sqrt() if varies.any() else torch.ones_like(spread)
+        self.origin.copy_(mean)
+        self.spread.copy_(torch.where(varies, spread, usual))
+        scaled = self._centred(x) / self.spread
         with warnings.catch_warnings():  # of fewer different observations than states
             warnings.simplefilter("ignore", ConvergenceWarning)
-            found = KMeans(states, n_init=1, random_state=seed).fit(scaled.double().cpu().numpy())
-        centre = torch.as_tensor(found.cluster_centers_).to(self.mean)[:, None]  # (K, 1, D)
+            found = KMeans(states, n_init=1, random_state=seed).fit(scaled.cpu().numpy())
+        centre = torch.as_tensor(found.cluster_centers_).to(self.offset)[:, None]  # (K, 1, D)
         within = max(found.inertia_ / scaled.numel(), 1e-2) ** 0.5
-        parts = self.mean.shape[1]
-        noise = within * torch.randn(self.mean.shape).to(self.mean) if parts > 1 else 0
-        self.mean.copy_((centre + noise) * self.spread + self.origin)
-        self.log_scale.copy_((within * self.spread).log().expand_as(self.mean))
-        self.weights.start(torch.ones(self.mean.shape[:2], dtype=torch.float64))
+        noise = within * torch.randn(self.offset.shape).to(self.offset) if parts > 1 else 0
+        self.offset.copy_((centre + noise) * self.spread)
+        self.log_scale.copy_((within * self.spread).log().expand_as(self.offset))
+        self.weights.start(torch.ones(states, parts, dtype=torch.float64))
 
     def given(self, z: Tensor) -> Distribution:
-        return self._mixture(self.weights.log_p()[z], self.mean[z], self.log_scale[z])
+        return self._mixture(self.weights.log_p()[z], self.mean[z], self.scale[z])
 
     def mixed(self, p: Tensor) -> Distribution:
         weights = (p.log()[..., None] + self.weights.log_p()).flatten(-2)  # (B, K M)
-        mean, log_scale = (q.flatten(0, 1) for q in (self.mean, self.log_scale))
+        mean, scale = (q.flatten(0, 1) for q in (self.mean, self.scale))
         shape = (*weights.shape, mean.shape[-1])
-        return self._mixture(weights, mean.expand(shape), log_scale.expand(shape))
+        return self._mixture(weights, mean.expand(shape), scale.expand(shape))
 
     def typical(self) -> Tensor:
-        return (self.weights.log_p().exp()[..., None] * self.mean).sum(1)
+        weights = self.weights.log_p().double().softmax(-1)  # whose sum is 1 to the last digit
+        return (weights[..., None] * self.mean).sum(1).to(self.offset)
 
     @staticmethod
-    def _mixture(log_p: Tensor, mean: Tensor, log_scale: Tensor) -> Distribution:
-        parts = gaussian(mean, log_scale.exp(), event_dims=1)
-        which = Categorical(logits=log_p, validate_args=False)
+    def _mixture(log_p: Tensor, mean: Tensor, scale: Tensor) -> Distribution:
+        parts = gaussian(mean, scale, event_dims=1)
+        which = Categorical(logits=log_p.double(), validate_args=False)
         return MixtureSameFamily(which, parts, validate_args=False)

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from zoo.batches import Batch
-from zoo.checks import check_at_least, check_finite, check_images
+from zoo.checks import check_at_least
 from zoo.inference import streams
 from zoo.inference.linear import fits
 from zoo.models.classical.em import Statistics, array_batch
@@ -89,20 +89,16 @@ class FactorAnalysis(LinearModel):
 
     def as_batch(self, data: Any) -> Batch:
         """Images or vectors (N, *x_shape), of NumPy or torch."""
-        batch = array_batch(data, self._key, self.x_shape)
-        if self.modality == "image":
-            check_images(batch["image"], self.x_shape)
-        return batch
+        return array_batch(data, self._key, self.x_shape)
 
     def start(self, batches: Iterable[Batch]) -> None:
         """Take the mean of the first data."""
-        first = self.inputs(next(iter(batches)))[:FIRST].flatten(1)
-        check_finite("x", first)
-        self.mu.copy_(first.to(self.mu).double().mean(0))
+        first = self.rows(next(iter(batches)))[:FIRST]
+        self.mu.copy_(first.double().mean(0))
 
     def expectation(self, batch: Batch) -> Statistics:
         """Sums for mean and covariance, which need no parameters."""
-        return streams.sums(self.inputs(batch).flatten(1), self.mu)
+        return streams.sums(self.rows(batch), self.mu)
 
     def maximization(self, statistics: Statistics) -> None:
         """Set the parameters to what ECME comes to."""
@@ -110,7 +106,8 @@ class FactorAnalysis(LinearModel):
         theta, history = fits.factor_analysis(
             mean, S, self.W.shape[1], self.min_scale, self.max_iter, self.tol
         )
-        self.history = history[:-1]  # `fit` adds the last
+        self.history = history
+        self.converged = len(history) > 1 and history[-1] - history[-2] < self.tol
         statistics["log_likelihood"] = history[-1] * statistics["count"]
         self.W.copy_(theta.W)
         self.mu.copy_(theta.mu)

@@ -28,7 +28,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_exporting
 from torch.distributions import Categorical, Distribution
 
 from zoo.batches import Batch
@@ -44,7 +43,7 @@ from zoo.distributions.subspace import Subspace, SubspaceGaussian
 from zoo.inference import mixtures, streams
 from zoo.inference.mixtures import Covariance
 from zoo.inference.streams import UniformSample
-from zoo.models.classical.em import EMModel, Statistics, array_batch, modality_of
+from zoo.models.classical.em import EMModel, Statistics, array_batch, check_rows, modality_of
 
 SAMPLE = 2**14
 """Data that a start is found on, at the most; fewer where they have over a thousand numbers."""
@@ -92,6 +91,8 @@ class GMM(EMModel):
     )
 
     discrete: ClassVar = True
+    log_probabilities = ("logits",)  # a checkpoint may hold -inf there
+
     shows: ClassVar = {
         "parameters.png": "The means of the components, at most 100, the most frequent first."
     }
@@ -120,31 +121,33 @@ class GMM(EMModel):
             raise ValueError(f"kappa is {kappa}, but stepwise EM converges for 0.5 < kappa <= 1.")
         self.modality, self.x_shape = modality_of(x_shape), tuple(x_shape)
         self.latent_shape = ()
-        self.components = components
-        self.covariance = covariance
-        self.floor = floor
-        self.pca = pca
-        self.restarts = restarts
-        self.kappa = kappa
+        self.components, self.covariance, self.floor = components, covariance, floor
+        self.pca, self.restarts, self.kappa = pca, restarts, kappa
         dim = size if pca is None else pca
-        shapes = {
+        shape = {
             "full": (components, dim, dim),
             "tied": (dim, dim),
             "diag": (components, dim),
             "spherical": (components,),
-        }
-        shape = shapes[covariance]
+        }[covariance]
         # Until it is fitted, every component is the standard Gaussian.
         factors = torch.eye(dim).expand(shape) if covariance in ("full", "tied") else None
         self.logits = nn.Parameter(torch.full((components,), -math.log(components)))
-        self.means = nn.Parameter(torch.zeros(components, dim))  # of x - offset, or of y
+        # Means of y. With the offset they have the digits of data far from 0 or from each other.
+        self.centres = nn.Parameter(torch.zeros(components, dim, dtype=torch.float64))
         self.factors = nn.Parameter(torch.ones(shape) if factors is None else factors.clone())
         # Found once from the data, so no gradient is theirs.
-        self.offset = nn.Parameter(torch.zeros(size), requires_grad=False)
+        self.offset = nn.Parameter(torch.zeros(size, dtype=torch.float64), requires_grad=False)
         self.basis = self.noise = None
         if pca is not None:
             self.basis = nn.Parameter(torch.eye(size)[:, :pca].clone(), requires_grad=False)
             self.noise = nn.Parameter(torch.ones(()), requires_grad=False)
+        self._given: tuple[Tensor, Tensor, Tensor] | None = None  # by `set_components`
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        if f"{prefix}means" in state:  # as the first files call them
+            state[f"{prefix}centres"] = state.pop(f"{prefix}means")
+        super()._load_from_state_dict(state, prefix, *others)
 
     # --- verbs -----------------------------------------------------------------------------------
 
@@ -154,7 +157,8 @@ class GMM(EMModel):
 
     def posterior(self, x: Tensor) -> Distribution:
         """p(z | x), exactly, for x of shape (B, *x_shape): batch shape (B,), event shape ()."""
-        return Categorical(logits=self._log_joint(x)[0], validate_args=False)
+        log_p = self._log_joint(x)[0].log_softmax(1)
+        return Categorical(logits=log_p.to(self.logits), validate_args=False)
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B,) int64: batch shape (B,), event shape x_shape."""
@@ -162,15 +166,16 @@ class GMM(EMModel):
         if self.covariance == "tied":
             factors = self.factors.expand(len(z), -1, -1)
         elif self.covariance == "spherical":
-            factors = self.factors[z, None].expand(-1, self.means.shape[1])
+            factors = self.factors[z, None].expand(-1, self.centres.shape[1])
         else:
             factors = self.factors[z]
-        return SubspaceGaussian(self.means[z], factors, self._subspace, self.x_shape)
+        centres = self.centres[z].to(factors)
+        return SubspaceGaussian(centres, factors, self._subspace, self.x_shape)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log p(x) in nats, exactly: (B, *x_shape) to (B,)."""
         joint, rest = self._log_joint(x)
-        return joint.logsumexp(1) + rest
+        return (joint.logsumexp(1) + rest).to(self.logits)
 
     def encode(self, x: Tensor) -> Tensor:
         """The most probable component: (B, *x_shape) to (B,) int64."""
@@ -181,13 +186,14 @@ class GMM(EMModel):
     def decode(self, z: Tensor) -> Tensor:
         """The means of components, images clipped to [0, 1]: (B,) int64 to (B, *x_shape)."""
         self._check_codes(z)
-        return self._clipped(self._subspace.embed(self.means[z]).reshape(-1, *self.x_shape))
+        means = self._subspace.to(torch.float64).embed(self.centres[z].double()).to(self.factors)
+        return self._clipped(means.reshape(-1, *self.x_shape))
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Draw n data from p(x): z ~ p(z), x ~ p(x | z), images clipped to [0, 1]."""
         z = self.prior().sample((n,))
-        rows = max(1, _PART // self.means.shape[1] ** 2)  # each copies its component's factor
+        rows = max(1, _PART // self.centres.shape[1] ** 2)  # each copies its component's factor
         parts = [self.likelihood(part).sample() for part in torch.split(z, rows)]
         return self._clipped(torch.cat(parts))
 
@@ -211,14 +217,17 @@ class GMM(EMModel):
         return x.clamp(0, 1) if self.modality == "image" else x
 
     def _log_joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log p(x, z) of the coordinates, (B, K), and what the other directions add to it, (B,)."""
+        """Log p(x, z) of the coordinates, (B, K), and what the other directions add to it, (B,).
+
+        Float64, in which the densities of far data neither overflow nor cancel.
+        """
         check_shape(self._key, x, self.x_shape)
-        if not is_exporting():
-            check_finite(self._key, x)
+        check_finite(self._key, x)
+        centres, factors = self.centres.double(), self.factors.double()
         with torch.autocast(x.device.type, enabled=False):
-            y, rest = self._subspace.coordinates(x.flatten(1).to(self.means.dtype))
-            densities = mixtures.log_densities(y, self.means, self.factors, self.covariance)
-        return self.logits.log_softmax(0) + densities, rest
+            y, rest = self._subspace.to(torch.float64).coordinates(x.flatten(1), centres)
+            densities = mixtures.log_densities(y, centres, factors, self.covariance)
+        return self.logits.double().log_softmax(0) + densities, rest
 
     def _check_codes(self, z: Tensor) -> None:
         check_shape("z", z, ())
@@ -228,8 +237,14 @@ class GMM(EMModel):
 
     @property
     def weights(self) -> Tensor:
-        """The mixture's weights, (K,); they sum to 1."""
-        return self.logits.softmax(0)
+        """The mixture's weights, (K,); they sum to 1. Float64, as the means and the covariances."""
+        return self.logits.detach().double().softmax(0)
+
+    @property
+    def means(self) -> Tensor:
+        """The means of the components, as data are: (K, *x_shape)."""
+        means = self._subspace.to(torch.float64).embed(self.centres.detach().double())
+        return means.reshape(-1, *self.x_shape)
 
     @property
     def covariances(self) -> Tensor:
@@ -237,11 +252,26 @@ class GMM(EMModel):
 
         In squared units of the data.
         """
-        return mixtures.covariances(self.factors, self.covariance)
+        return mixtures.covariances(self.factors.detach().double(), self.covariance)
+
+    @property
+    def free_parameters(self) -> int:
+        """Numbers that the density depends on; with `pca` also those of the subspace."""
+        k, dim = self.centres.shape
+        size = self.offset.numel()
+        triangle = dim * (dim + 1) // 2
+        sizes = {"full": k * triangle, "tied": triangle, "diag": k * dim, "spherical": k}
+        free = k - 1 + k * dim + sizes[self.covariance]
+        if self.pca is None:
+            return free
+        # The other directions' mean, their variance, and the subspace; of diagonal covariances, in
+        # which its axes matter, also how these are turned.
+        turns = dim * (dim - 1) // 2 if self.covariance == "diag" else 0
+        return free + (size - dim) * (dim + 1) + 1 + turns
 
     @torch.no_grad()
     def set_components(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
-        """Set the mixture, from which EM then starts.
+        """Set the mixture, from which EM then starts, and each `fit` again.
 
         Args:
             weights: (K,), positive; they are divided by their sum.
@@ -260,38 +290,46 @@ class GMM(EMModel):
         for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
             if tuple(value.shape) != shapes[name]:
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, not {shapes[name]}.")
-        weights, centres = weights.to(self.means).double(), means.to(self.means.device).double()
-        weights = weights / weights.sum()
-        centres = centres.flatten(1)
+        given = tuple(v.detach().to(self.device).double() for v in (weights, means, covariances))
+        weights, means, covariances = given
+        weights, centres = weights / weights.sum(), means.flatten(1)
         if self.pca is None:
             self.offset.copy_(weights @ centres)
-        centres = centres - self.offset.double()
+        centres = centres - self.offset
         if self.basis is not None:
             centres = centres @ self.basis.double()
-        self._set(weights, centres, covariances.to(self.means.device).double())
+        self._set(weights, centres, covariances)
+        self._given = weights, means, covariances
         self.started.fill_(True)
 
     def _set(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         """Set the mixture of coordinates."""
         self.factors.copy_(mixtures.precision_factors(covariances, self.covariance))
         self.logits.copy_(weights.log())
-        self.means.copy_(means)
+        self.centres.copy_(means)
 
     # --- EM --------------------------------------------------------------------------------------
 
     def expectation(self, batch: Batch) -> Statistics:
         """The E-step: `mixtures.statistics` of the coordinates, over the batch."""
         total: Statistics = {}
-        x = self.inputs(batch).flatten(1)
+        x = self.inputs(batch)
+        check_rows(self._key, x, self.x_shape)
         with torch.autocast(x.device.type, enabled=False):
-            for part in self._parts(x):
-                sums = self._statistics_of(*self._subspace.coordinates(part.to(self.means)))
+            for part in self._parts(x.flatten(1)):
+                sums = self._statistics_of(*self._coordinates(part))
                 total = {name: total[name] + s if total else s for name, s in sums.items()}
         return total
 
+    def _coordinates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates of data, in their type or the model's, whichever has more digits."""
+        wider = torch.promote_types(x.dtype, self.factors.dtype)
+        return self._subspace.to(wider).coordinates(x, self.factors.new_empty(0, dtype=wider))
+
     def _statistics_of(self, y: Tensor, rest: Tensor) -> Statistics:
         log_weights = self.logits.log_softmax(0)
-        sums = mixtures.statistics(y, log_weights, self.means, self.factors, self.covariance)
+        centres, factors = self.centres.to(y), self.factors.to(y)
+        sums = mixtures.statistics(y, log_weights.to(y), centres, factors, self.covariance)
         sums["log_likelihood"] += rest.sum(dtype=torch.float64)
         return sums
 
@@ -299,17 +337,22 @@ class GMM(EMModel):
         """The M-step; a component without data stays where it is, with hardly any weight."""
         covariances = mixtures.covariances(self.factors.double(), self.covariance)
         self._set(
-            *mixtures.maximization(statistics, self.means, covariances, self.covariance, self.floor)
+            *mixtures.maximization(
+                statistics, self.centres, covariances, self.covariance, self.floor
+            )
         )
 
     def start(self, batches: Iterable[Batch]) -> None:
-        """Set the offset, the subspace, and the components where k-means does.
+        """Set the offset, the subspace, and the components, where they were given or by k-means.
 
         Raises:
             ValueError: if there are fewer data than components, or a datum is not finite.
         """
+        if self._given is not None:
+            self.set_components(*self._given)
+            return
         sample = self._first_pass(batches)
-        y, rest = self._subspace.coordinates(sample.to(self.means))
+        y, rest = self._coordinates(sample)
         best, kept = -math.inf, None
         for _ in range(self.restarts):
             self._start_at_kmeans(y)
@@ -345,27 +388,19 @@ class GMM(EMModel):
 
     def _first_pass(self, batches: Iterable[Batch]) -> Tensor:
         """Set the offset and the subspace; return a uniform sample of the data, (n, D)."""
-        size = self.offset.numel()
         sums: Statistics = {}
         count = 0
-        sample = UniformSample(max(self.components, min(SAMPLE, 2**24 // size)))
+        sample = UniformSample(max(self.components, min(SAMPLE, 2**24 // self.offset.numel())))
         for batch in batches:
             x = self.inputs(batch)
-            check_shape(self._key, x, self.x_shape)
-            for part in self._parts(x):
-                if self.modality == "image":
-                    check_images(part, self.x_shape)
-                flat = part.flatten(1).to(self.offset)
-                wrong = flat.isfinite().all(1).logical_not()
-                if wrong.any():
-                    where = count + int(wrong.nonzero()[0])
-                    raise ValueError(f"datum {where} holds NaN or infinity; remove it.")
+            check_rows(self._key, x, self.x_shape)
+            for part in self._parts(x.flatten(1)):
                 if not sums:
-                    self.offset.copy_(flat.mean(0))
-                new = streams.sums(flat, self.offset, products=self.pca is not None)
+                    self.offset.copy_(part.double().mean(0))
+                new = streams.sums(part, self.offset, products=self.pca is not None)
                 sums = {name: sums[name] + s if sums else s for name, s in new.items()}
-                count += len(flat)
-                sample.update(flat)
+                count += len(part)
+                sample.update(part.to(self.offset.device))
         if count < self.components:
             raise ValueError(
                 f"components is {self.components}, but there are {count} data to start from; "

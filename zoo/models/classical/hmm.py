@@ -17,7 +17,7 @@ priors make them sparse, which suits parts of speech (Johnson 2007).
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -28,7 +28,7 @@ from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_choice, check_symbols
 from zoo.inference.chains import recursions
 from zoo.inference.chains.layout import Layout, blocks
-from zoo.inference.chains.paths import Paths
+from zoo.inference.chains.paths import Paths, check_possible
 from zoo.models.classical.em import EMModel, Statistics
 from zoo.models.classical.emissions import Categories, Emission, GaussianMixtures
 from zoo.models.classical.sequences import Packed, Reader, Sequences
@@ -43,9 +43,13 @@ BLOCK = 2**17  # steps of the E-step at a time, which bounds its memory
 class HMM(EMModel):
     """Hidden Markov model of sequences of categories or of real vectors.
 
-    The verbs take sequences of equal length as a tensor, (B, T) int64 or (B, T, D); or any as a
-    batch with `tokens` (B, T) or `values` (B, T, D), and `lengths` (B,). Padding has no
-    effect, and what they return is zero there.
+    The verbs take what `fit` does: sequences of equal length as a tensor or array, (B, T) whole
+    numbers or (B, T, D); any as a list; or a batch with `tokens` (B, T) or `values` (B, T, D), and
+    `lengths` (B,). Padding has no effect, and what they return is zero there.
+
+    Densities of vectors are computed in float64, about the middle of the training data; `sample`
+    and `decode` round vectors to the model's type. What has to do with the states of a sequence
+    raises ValueError where the sequence is impossible; its `log_prob` is minus infinity.
 
     Args:
         states: Number of states, K.
@@ -172,8 +176,7 @@ class HMM(EMModel):
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, T): batch shape (B,), event shape (T,) or (T, D)."""
-        check_symbols("z", z, len(self.transition.logits))
-        return Independent(self.emission.given(z), 1, False)
+        return Independent(self.emission.given(self._states(z)), 1, False)
 
     @torch.no_grad()
     def encode(self, x: Sequences) -> Tensor:
@@ -183,8 +186,7 @@ class HMM(EMModel):
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """What each state emits: its most probable category (B, T), or its mean (B, T, D)."""
-        check_symbols("z", z, len(self.transition.logits))
-        return self.emission.typical()[z]
+        return self.emission.typical()[self._states(z)]
 
     @torch.no_grad()
     def sample(self, n: int, length: int | None = None) -> Tensor:
@@ -196,8 +198,8 @@ class HMM(EMModel):
         """
         length = self.latent_shape[0] if length is None else length
         check_at_least(1, length=length)
-        z = recursions.sample_chain(self._chain(), n, length)
-        return self.likelihood(z).sample()
+        x = self.likelihood(recursions.sample_chain(self._chain(), n, length)).sample()
+        return x.to(self.transition.logits) if x.is_floating_point() else x
 
     @torch.no_grad()
     def predict(self, x: Sequences) -> Distribution:
@@ -206,6 +208,7 @@ class HMM(EMModel):
         filtered = recursions.filter_states(
             chain, self.emission.log_p(packed.x), packed.layout, self.scan
         )
+        check_possible(filtered.log_likelihood)
         last = torch.empty_like(filtered.log_state[: len(packed.layout.order)])
         last[packed.layout.order] = filtered.log_state[packed.layout.last]
         return self.emission.mixed(recursions.predict(chain, last))
@@ -252,6 +255,7 @@ class HMM(EMModel):
         The other terms are log p(x) and, of a supervised model in validation, the accuracy of the
         most probable paths.
         """
+        batch = self.as_batch(batch)
         packed = self._read(batch)
         chain, log_emission = self._chain(), self.emission.log_p(packed.x)
         value = recursions.log_likelihood(chain, log_emission, packed.layout, self.scan).mean()
@@ -282,31 +286,28 @@ class HMM(EMModel):
         check_batch(batch, self.reader.key)
         return {key: batch[key] for key in ("tokens", "values", "lengths") if key in batch}
 
-    def as_input(self, x: Any) -> Mapping[str, Tensor]:
-        """Sequences as the verbs take them: a padded batch."""
-        return self.reader.read(x, self.device)
+    def as_input(self, x: Sequences) -> Sequences:
+        """Sequences as they are: `as_batch` reads them."""
+        return x
 
     def expectation(self, batch: Batch) -> Statistics:
         """Expected counts of states, transitions and emissions."""
         total: Statistics = {}
         chain = recursions.Chain(self.initial.log_weight()[0], self.transition.log_weight())
-        values, lengths = self.reader.padded(batch)
-        tags = self._tags(batch) if self.supervised else None
-        for index, some in blocks(lengths, BLOCK):
+        batch = self.as_batch(batch)
+        values, tags = batch[self.reader.key], self._tags(batch) if self.supervised else None
+        for index, some in blocks(batch["lengths"], BLOCK):
             steps = int(some[0])
-            packed = self._pack(values[index, :steps], some)
+            packed = self.reader.pack(values[index, :steps], some)
             path = None if tags is None else self._path(packed, tags[index, :steps])
-            for name, s in self._counts(chain, packed, path).items():
+            for name, s in self._counts(chain, packed, path, index).items():
                 total[name] = total[name] + s if name in total else s
-        if not self.supervised and total["log_likelihood"].isneginf():
-            raise ValueError(
-                "a sequence is impossible under this model: it has a symbol or a step that was "
-                "never met in training; raise emission_prior and transition_prior above 1."
-            )
         return total
 
-    def _counts(self, chain: recursions.Chain, packed: Packed, path: Tensor | None) -> Statistics:
-        """Sums over sequences whose states are hidden, or seen, (N,)."""
+    def _counts(
+        self, chain: recursions.Chain, packed: Packed, path: Tensor | None, index: Tensor
+    ) -> Statistics:
+        """Sums over sequences whose states are hidden, or seen, (N,); `index` has their places."""
         log_weight, first = self.emission.log_weight(packed.x), len(packed.layout.order)
         if path is not None:
             states = len(chain.log_initial)
@@ -317,6 +318,7 @@ class HMM(EMModel):
         else:
             found = recursions.smooth(chain, log_weight, packed.layout, self.scan)
             marginals, transitions, value = found
+            check_possible(value, index)
         return {
             "count": value.new_tensor(first),
             "log_likelihood": value.sum(),
@@ -350,7 +352,7 @@ class HMM(EMModel):
 
     # --- data ------------------------------------------------------------------------------------
 
-    def as_batch(self, data: Any) -> Batch:
+    def as_batch(self, data: Sequences) -> Batch:
         """Sequences of different lengths as a padded batch.
 
         Args:
@@ -365,10 +367,13 @@ class HMM(EMModel):
 
     def _read(self, x: Sequences) -> Packed:
         """Pack sequences for inference; raise ValueError if they do not fit the model."""
-        return self._pack(*self.reader.padded(x))
+        batch = self.reader.batch(x, self.device)
+        return self.reader.pack(batch[self.reader.key], batch["lengths"])
 
-    def _pack(self, values: Tensor, lengths: Tensor) -> Packed:
-        return self.reader.pack(values, lengths, self.transition.logits)
+    def _states(self, z: Tensor) -> Tensor:
+        """Paths, (B, T) int64; raise ValueError if they are not of this model's states."""
+        check_symbols("z", z, len(self.transition.logits))
+        return z
 
     def _tags(self, batch: Batch) -> Tensor:
         """The states that were seen, (B, T)."""
@@ -381,7 +386,7 @@ class HMM(EMModel):
         """The states that were seen, packed (N,)."""
         path = packed.layout.pack(tags)
         check_symbols("tags", path, len(self.transition.logits))
-        return path
+        return path.long()
 
     # --- words -----------------------------------------------------------------------------------
 

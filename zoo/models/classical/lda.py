@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, Gamma
 
 from zoo.batches import Batch
-from zoo.checks import check_at_least, check_batch
+from zoo.checks import check_at_least, check_batch, check_shape
 from zoo.distributions.discrete import WordCounts
 from zoo.inference.topics import (
     Documents,
@@ -42,7 +42,7 @@ from zoo.inference.topics import (
     topics_of,
 )
 from zoo.models.classical.em import EMModel, Statistics
-from zoo.verbs import tensor
+from zoo.verbs import tensor, whole
 
 Counts = Tensor | ArrayLike | Mapping[str, Tensor]
 """Counts of documents: (B, V), dense or a SciPy sparse matrix; or a batch's `tokens` and `counts`,
@@ -93,6 +93,8 @@ class LDA(EMModel):
         "log_prob": "log p(x) of a document sums over all assignments of its words to topics; "
         "zoo.log_likelihood(model, x) gives a bound and its standard error."
     }
+
+    patience = 10  # a document's posterior may end in another optimum than before
 
     def __init__(
         self,
@@ -204,7 +206,9 @@ class LDA(EMModel):
 
     def likelihood(self, z: Tensor) -> Distribution:
         """p(x | theta) for proportions (B, K), with the topics' mean: batch (B,), event (V,)."""
-        return WordCounts(z @ self.topics, self.mean_length)
+        theta = z.to(self.alpha)
+        check_shape("z", theta, self.latent_shape)
+        return WordCounts(theta @ self.topics, self.mean_length)
 
     def encode(self, x: Counts) -> Tensor:
         """The posterior mean of the proportions: counts to (B, K)."""
@@ -334,7 +338,8 @@ class LDA(EMModel):
         """
         if isinstance(data, Mapping):
             check_batch(data, "tokens", "counts")
-            batch = {key: tensor(key, data[key], self.device) for key in ("tokens", "counts")}
+            tokens, counts = whole("tokens", data["tokens"]), tensor("counts", data["counts"])
+            batch = {"tokens": tokens.to(self.device), "counts": counts.to(self.device)}
         else:
             batch = self._padded(data)
         self._check(batch)
@@ -347,7 +352,7 @@ class LDA(EMModel):
                 f"counts have shape {shape}, but this model was built for (N, {self.x_shape[0]}): "
                 "a row for each document, a column for each term."
             )
-        lengths = torch.bincount(row, minlength=shape[0])
+        lengths = torch.bincount(row, minlength=shape[0] or 1)
         starts = lengths.cumsum(0) - lengths
         place = torch.arange(len(row), device=row.device) - starts[row]
         x = self.concentrations.new_zeros(shape[0], int(lengths.max()))  # (N, T)
@@ -365,6 +370,8 @@ class LDA(EMModel):
                 f"tokens have shape {tuple(tokens.shape)} and counts {tuple(counts.shape)}, but "
                 "must be (B, T) both."
             )
+        if not len(tokens):
+            raise ValueError("there are no documents; give at least one row of counts.")
         if not tokens.numel():
             return
         for term in torch.aminmax(tokens):

@@ -16,7 +16,7 @@ from zoo.batches import Batch
 from zoo.checks import check_images, check_latent_dim, check_seen, check_shape
 from zoo.inference.linear import gaussian
 from zoo.inference.linear.gaussian import LinearGaussian
-from zoo.models.classical.em import EMModel, modality_of
+from zoo.models.classical.em import EMModel, check_rows, modality_of
 from zoo.plots.grids import signed
 
 
@@ -39,7 +39,15 @@ class LinearModel(EMModel, ABC):
         self.latent_shape = (latent_dim,)
         dim = math.prod(x_shape)
         self.W = nn.Parameter(torch.randn(dim, latent_dim) / math.sqrt(latent_dim))
-        self.mu = nn.Parameter(torch.zeros(dim))
+        # The digits of data that lie far from 0 are in their mean.
+        self.mu = nn.Parameter(torch.zeros(dim, dtype=torch.float64))
+
+    @property
+    def free_parameters(self) -> int:
+        """Numbers that the density depends on: turns of the latent axes leave it as it is."""
+        dim, q = self.W.shape
+        free = dim * q - q * (q - 1) // 2 + self.log_scale.numel()
+        return dim + min(free, dim * (dim + 1) // 2)
 
     def prior(self) -> Distribution:
         """p(z) = N(0, I): batch shape (), event shape (q,)."""
@@ -85,6 +93,17 @@ class LinearModel(EMModel, ABC):
         """The mean negative log-likelihood, in nats per datum."""
         log_likelihood = self.log_prob(self.inputs(batch)).mean()
         return {"loss": -log_likelihood, "log_likelihood": log_likelihood}
+
+    def rows(self, batch: Batch, missing: bool = False) -> Tensor:
+        """The data of a batch that is learned from, checked: (B, D).
+
+        Args:
+            batch: The batch.
+            missing: Whether a NaN is allowed, for an entry that was not seen.
+        """
+        x: Tensor = self.inputs(batch)
+        check_rows(self._key, x, self.x_shape, missing)
+        return x.flatten(1)
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x.clamp(0, 1) if self.modality == "image" else x

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.batches import Batch
-from zoo.checks import check_choice, check_images, check_seen
+from zoo.checks import check_choice
 from zoo.inference import streams
 from zoo.inference.linear import fits, gaussian
 from zoo.inference.linear.gaussian import LinearGaussian
@@ -81,20 +81,16 @@ class PPCA(LinearModel):
 
     def as_batch(self, data: Any) -> Batch:
         """Images or vectors (N, *x_shape), of NumPy or torch."""
-        batch = array_batch(data, self._key, self.x_shape)
-        if self.modality == "image":
-            check_images(batch["image"], self.x_shape, missing=not self.one_pass)
-        return batch
+        return array_batch(data, self._key, self.x_shape, missing=not self.one_pass)
 
     def start(self, batches: Iterable[Batch]) -> None:
         """Take the mean of the first data, and where EM is to begin, what fits these roughly."""
         parts: list[Tensor] = []
         for batch in batches:
-            parts.append(self.inputs(batch)[:FIRST].flatten(1).to(self.mu).double())
+            parts.append(self.rows(batch, not self.one_pass)[:FIRST].to(self.mu).double())
             if sum(map(len, parts)) >= FIRST:
                 break
         x = torch.cat(parts)[:FIRST]
-        check_seen("x", x, self.mu.shape)
         mean = x.nanmean(0).nan_to_num()  # of an entry that is not seen: 0
         self.mu.copy_(mean)
         if self.one_pass:
@@ -103,12 +99,13 @@ class PPCA(LinearModel):
         if fits.varies(S.diagonal(), mean).any():
             theta = fits.ppca(mean, S, self.W.shape[1])
             # where the first data have too low a rank, a column of zeros would never grow
-            jitter = 0.01 * S.diagonal().clamp(min=0).sqrt()[:, None] * self.W
+            spread = S.diagonal().clamp(min=0).sqrt()[:, None]
+            jitter = 0.01 * spread * torch.randn(self.W.shape).to(S) / self.W.shape[1] ** 0.5
             self._set(theta._replace(W=theta.W + jitter))
 
     def expectation(self, batch: Batch) -> Statistics:
         """Sums for mean and covariance; or, for EM, over p(z | x)."""
-        x = self.inputs(batch).flatten(1)
+        x = self.rows(batch, not self.one_pass)
         if self.one_pass:
             return streams.sums(x, self.mu)
         return gaussian.expectation(self._theta.double(), x.to(self.mu))
@@ -120,6 +117,7 @@ class PPCA(LinearModel):
             self._set(fits.ppca(mean, S, self.W.shape[1]))
             value = fits.log_likelihood(self._theta, mean, S)
             statistics["log_likelihood"] = value * statistics["count"]
+            self.history, self.converged = (float(value),), True
             return
         theta, variance = gaussian.maximization(self._theta.double(), statistics)
         fits.check_varies(variance, theta.mu)

@@ -22,12 +22,16 @@ LARGE = 1e8  # a total that makes q(p) a point: before anything was counted
 class Categoricals(nn.Module):
     """R categorical distributions over C values.
 
+    A probability may be 0, its logit minus infinity.
+
     Args:
         rows: R.
         columns: C.
         alpha: Parameter of the prior; with `em` and `gradient` at least 1.
         learning: `em`, `vb`, or `gradient`, which raises the same as `em`.
     """
+
+    log_probabilities = ("logits",)  # a checkpoint may hold -inf there
 
     def __init__(self, rows: int, columns: int, alpha: float, learning: Learning) -> None:
         super().__init__()
@@ -86,8 +90,11 @@ class Categoricals(nn.Module):
         return -divergence.sum()
 
     def _counts(self) -> Tensor:
-        """The parameters of q, n + alpha, (R, C) float64."""
-        return self.log_p().double().exp() * self.total.double()
+        """The parameters of q, n + alpha, (R, C) float64.
+
+        At least alpha, which tables with zeros that were not learned by variational Bayes lack.
+        """
+        return (self.log_p().double().exp() * self.total.double()).clamp(min=self.alpha)
 
 
 def _expected_log(a: Tensor) -> Tensor:

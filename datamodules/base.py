@@ -199,6 +199,10 @@ class DataModule(LightningDataModule, ABC):
         """Return the test split: in order, the same batches every time."""
         return self._batches("test", shuffle=False)
 
+    def predict_dataloader(self) -> Batches:
+        """Return the test split, for `Trainer.predict`."""
+        return self.test_dataloader()
+
     def _batches(self, split: Split, *, shuffle: bool) -> Batches:
         self._check_setup()
         rank = self.trainer.global_rank if self.trainer else 0

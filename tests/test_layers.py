@@ -26,6 +26,8 @@ FLOORS = [  # from the ground up: a room imports lower floors, and its own files
     },
     {
         "checks": "checks of arguments",
+        "verbs": "what every verb takes, and when what it gives has gradients",
+        "steps": "what a Trainer asks of every family",
         "nn": "networks from plain arguments",
         "checkpoints": "the folder that a checkpoint is: files, card, catalog, and the model in it",
     },

@@ -4,19 +4,17 @@ A family implements the verbs that its mathematics gives it. The others raise No
 with a sentence that says why, taken from the family's `lacks`, and what to use instead.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.distributions import Distribution
 
-from zoo.batches import Batch
+from zoo.batches import Batch, check_dict
 from zoo.checkpoints import models
 from zoo.checkpoints.arguments import given_to
 from zoo.checkpoints.catalog import config_of, locate
@@ -25,30 +23,24 @@ from zoo.checkpoints.files import read_assets
 from zoo.checks import check_batch, check_images
 from zoo.datamodules.loader import Batches
 from zoo.errors import ZooError
+from zoo.steps import Steps
+from zoo.verbs import VERBS, float_type, floats, images, prepare_verbs
 
 Modality = Literal["image", "vector", "sequence", "document"]
 """What kind of thing one x is."""
 
-_VERBS = (
-    "sample",
-    "prior",
-    "posterior",
-    "likelihood",
-    "encode",
-    "decode",
-    "log_prob",
-    "classify",
-    "given",
-)
 _GOLDEN = ("encode", "reconstruct", "log_prob", "classify")
 
 
-class LatentVariableModel(LightningModule, ABC):
+class LatentVariableModel(Steps, ABC):
     """A model p(x) = ∫ p(x | z) p(z) dz, or one that is used like it.
 
     Subclasses are final. Their constructors take plain JSON values, call `super().__init__()` and
     `self.save_hyperparameters()`, then set `x_shape` and `latent_shape`. One that asks for no
     tensor's values can be rehearsed on torch's meta device, which bounds what a checkpoint takes.
+
+    Verbs take tensors, arrays and lists of numbers. In eval mode they give tensors without
+    gradients, unless x or z requires them; in training mode, and within `loss`, with them.
     """
 
     about: ClassVar[str]
@@ -87,33 +79,24 @@ class LatentVariableModel(LightningModule, ABC):
     code_symbols: int | None = None
     """How many indices there are, of a code that is made of several; None of others."""
 
-    loaded_from: str | None = None
-    """What the checkpoint was called that the weights come from."""
+    discrete: ClassVar[bool] = False
+    """Whether a code is made of whole numbers."""
 
-    base_model: str | None = None
-    """Name of the checkpoint whose weights the training of this model started from."""
+    keeps_floats: ClassVar[bool] = False
+    """Whether verbs compute with x and z in the type of floats that they are given in."""
 
-    assets: Mapping[str, str] = {}
-    """Text files that say what the numbers in the data stand for, such as `vocabulary.json`."""
-
-    data: dict[str, Any] | None = None
-    """The DataModule that the model was trained on, as `class_path` and `init_args`."""
-
-    recipe: str | None = None
-    """The resolved recipe of the run that trains the model, as YAML."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        prepare_verbs(cls)
 
     def save_hyperparameters(self, *args: Any, **kwargs: Any) -> None:
         # Lightning's own adds the arguments of a module that builds this one in its constructor.
         super().save_hyperparameters(given_to(self))
 
-    @abstractmethod
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """What training minimises under "loss", and the named terms it is made of; scalars."""
-
     def inputs(self, batch: Batch) -> Any:
         """What the verbs take as x, out of a batch: images under "image", vectors under "x"."""
         check_batch(batch, self._key)
-        return batch[self._key]
+        return self.as_input(batch[self._key])
 
     def conditioned(self, batch: Batch) -> Self:
         """The model whose verbs take these `inputs`: itself, or `given` the batch's conditions."""
@@ -150,27 +133,27 @@ class LatentVariableModel(LightningModule, ABC):
         """p(z): batch shape (), event shape `latent_shape`."""
         self._lacks("prior")
 
-    def posterior(self, x: Tensor) -> Distribution:
+    def posterior(self, x: Any) -> Distribution:
         """p(z | x) or its approximation q(z | x): batch shape (B,), event shape `latent_shape`."""
         self._lacks("posterior")
 
-    def likelihood(self, z: Tensor) -> Distribution:
+    def likelihood(self, z: Any) -> Distribution:
         """p(x | z) for z of shape (B, *latent_shape): batch shape (B,), event shape `x_shape`."""
         self._lacks("likelihood")
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Any) -> Tensor:
         """The deterministic code of x: (B, *x_shape) to (B, *latent_shape)."""
         self._lacks("encode")
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Any) -> Tensor:
         """The mean of p(x | z): (B, *latent_shape) to (B, *x_shape)."""
         self._lacks("decode")
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Any) -> Tensor:
         """Log p(x) in nats, where it can be had exactly: (B, *x_shape) to (B,)."""
         self._lacks("log_prob")
 
-    def classify(self, x: Tensor) -> Tensor:
+    def classify(self, x: Any) -> Tensor:
         """p(y | x) of each of K labels y: (B, *x_shape) to (B, K)."""
         self._lacks("classify")
 
@@ -181,9 +164,40 @@ class LatentVariableModel(LightningModule, ABC):
         """
         self._lacks("given")
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def reconstruct(self, x: Any) -> Tensor:
         """`decode(encode(x))`: (B, *x_shape) to (B, *x_shape)."""
         return self.decode(self.encode(x))
+
+    def forward(self, x: Any) -> Tensor:
+        """`reconstruct(x)`; of a classifier, which cannot, `classify(x)`."""
+        has = self.verbs()
+        if "reconstruct" in has:
+            return self.reconstruct(x)
+        if "classify" in has:
+            return self.classify(x)
+        raise NotImplementedError(
+            f"{type(self).__name__} has no forward: it neither reconstructs nor classifies; "
+            f"it has {', '.join(has)}."
+        )
+
+    def predict_step(self, batch: Batch, batch_idx: int = 0) -> dict[str, Tensor]:
+        """What the model makes of a batch: `code`, `reconstruction`, `probabilities` of labels."""
+        x, model, has = self.inputs(batch), self.conditioned(batch), self.verbs()
+        found = {"code": model.encode(x)} if "encode" in has else {}
+        if "reconstruct" in has:
+            found["reconstruction"] = model.decode(found["code"])
+        if "classify" in has:
+            found["probabilities"] = model.classify(x)
+        if not found:
+            raise NotImplementedError(
+                f"{type(self).__name__} predicts nothing: it has no encode and no classify."
+            )
+        return found
+
+    def as_input(self, x: Any) -> Any:
+        """X as the verbs take it: floats of the model's type, from a tensor, an array or a list."""
+        read = images if self.modality == "image" else floats
+        return read(self._key, x, float_type(self), self.device)
 
     def texts(self, n: int) -> list[str]:
         """At least one line and at most n that show what the model generates; no image does so."""
@@ -205,7 +219,7 @@ class LatentVariableModel(LightningModule, ABC):
         family = type(self)
         has = [
             v
-            for v in _VERBS
+            for v in VERBS
             if getattr(family, v) is not getattr(LatentVariableModel, v) and v not in self.lacks
         ]
         return (*has, *(("reconstruct",) if {"encode", "decode"} <= {*has} else ()))
@@ -242,50 +256,12 @@ class LatentVariableModel(LightningModule, ABC):
     def _key(self) -> str:
         return "image" if self.modality == "image" else "x"
 
-    def training_step(self, batch: Batch, batch_idx: int) -> STEP_OUTPUT:
-        terms = self.loss(batch)
-        # Lightning keeps only each `log_every_n_steps`-th value; collecting the rest costs time.
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a helper
-        if (self.global_step + 1) % every == 0:
-            self._log("train", terms, batch)
-        return terms["loss"]
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._log("val", self.loss(batch), batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._log("test", self.loss(batch), batch)
-
-    def _log(self, stage: str, terms: Mapping[str, Tensor], batch: Batch) -> None:
-        self.log_dict(
-            {f"{stage}/{name}": value.detach() for name, value in terms.items()},
-            prog_bar=stage == "train",
-            batch_size=len(next(iter(batch.values()))),
-            sync_dist=stage != "train",
-        )
-
-    def on_fit_start(self) -> None:
-        # from_pretrained returns eval mode, and Lightning would keep it.
-        self.train()
-        self.base_model = self.loaded_from or self.base_model
-        assets = getattr(getattr(self.trainer, "datamodule", None), "assets", None)
-        if assets is not None:
-            self.assets = assets()
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        check_dict(batch)
         # Images of the zoo's own loaders were bytes, so that the first batch speaks for all.
         own = isinstance(self.trainer.train_dataloader, Batches)
         if "image" in batch and (batch_idx == 0 or not own):
             check_images(batch["image"], self.x_shape)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["zoo"] = {
-            "family": type(self).__name__,
-            "data": self.data,
-            "base_model": self.base_model,
-            "assets": dict(self.assets),
-            "recipe": self.recipe,
-        }
 
     @classmethod
     def from_pretrained(

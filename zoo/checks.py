@@ -6,7 +6,9 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
+from torch.compiler import is_exporting
 
+from zoo.batches import check_dict
 from zoo.errors import nearest
 
 
@@ -26,6 +28,7 @@ def check_choice(literal: Any, **values: str) -> None:
 
 def check_batch(batch: Mapping[str, Any], *keys: str) -> None:
     """Raise ValueError that names the first of `keys` that the batch has not."""
+    check_dict(batch)
     for key in keys:
         if key not in batch:
             raise ValueError(
@@ -73,7 +76,7 @@ def check_images(x: Tensor, x_shape: Sequence[int], missing: bool = False) -> No
     check_shape("image", x, x_shape)
     if not x.is_floating_point():
         raise ValueError(f"image has dtype {x.dtype}; divide by 255 to get floats in [0, 1].")
-    if x.numel():
+    if x.numel() and not is_exporting():  # which nothing that depends on values can be
         values = x.detach()
         low, high = torch.aminmax(values.nan_to_num(0, math.inf, -math.inf) if missing else values)
         if not (low >= 0 and high <= 1):  # also catches NaN
@@ -116,6 +119,8 @@ def check_symbols(name: str, x: Tensor, symbols: int) -> None:
         raise ValueError(f"{name} is empty, of shape {tuple(x.shape)}.")
     if x.is_floating_point() or x.dtype == torch.bool:
         raise ValueError(f"{name} has type {x.dtype}, but must have whole numbers.")
+    if is_exporting():
+        return
     low, high = torch.aminmax(x)
     if low < 0 or high >= symbols:
         raise ValueError(
@@ -128,7 +133,7 @@ def check_finite(name: str, x: Tensor) -> None:
     """Raise ValueError unless `x` has finite floats."""
     if not x.is_floating_point():
         raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
-    if not x.isfinite().all():
+    if not is_exporting() and not x.isfinite().all():
         raise ValueError(f"{name} has NaN or infinite values; remove or replace them.")
 
 
@@ -137,5 +142,5 @@ def check_seen(name: str, x: Tensor, shape: Sequence[int]) -> None:
     check_shape(name, x, shape)
     if not x.is_floating_point():
         raise ValueError(f"{name} has type {x.dtype}, but must have floats.")
-    if x.isinf().any():
+    if not is_exporting() and x.isinf().any():
         raise ValueError(f"{name} has infinite values; a NaN would mark one as missing.")

@@ -28,7 +28,7 @@ class Case(NamedTuple):
     folder: str
 
 
-@pytest.fixture(scope="module", params=TINY)
+@pytest.fixture(scope="session", params=TINY)
 def case(request, tmp_path_factory):
     tiny, folder = TINY[request.param], tmp_path_factory.mktemp("contract")
     model = tiny.model()

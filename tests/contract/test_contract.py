@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 import zoo
 from zoo import models
-from zoo.base import _VERBS, Modality
+from zoo.base import Modality
 from zoo.checkpoints.card import card
 from zoo.checkpoints.files import GALLERY
 from zoo.cli.main import main
@@ -23,6 +23,7 @@ from zoo.models.classical.em import EMModel
 from zoo.pretrained.gallery import draw
 from zoo.pretrained.loading import check_golden
 from zoo.tasks.anomaly import scores_of
+from zoo.verbs import VERBS
 
 
 def alike(a, b):
@@ -137,8 +138,8 @@ def test_given_fixes_the_condition_or_says_why_not(model, batch):
 
 
 def test_verbs_are_of_the_known_ones(model):
-    assert {*model.verbs()} <= {*_VERBS, "reconstruct"}
-    assert {*model.lacks} <= {*_VERBS} - {*model.verbs()}
+    assert {*model.verbs()} <= {*VERBS, "reconstruct"}
+    assert {*model.lacks} <= {*VERBS} - {*model.verbs()}
 
 
 def test_modality_says_what_x_is(case, model, batch):

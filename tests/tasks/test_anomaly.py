@@ -142,7 +142,7 @@ def test_bad_input_is_refused():
         zoo.anomaly_scores(small_vae(), 255 * torch.ones(2, 1, 4, 4))
     with pytest.raises(ValueError, match="has shape"):
         zoo.anomaly_scores(small_vae(), torch.rand(1, 4, 4), by="error")
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="samples is 0, but must be at least 1"):
         zoo.anomaly_scores(small_vae(), torch.rand(2, 1, 4, 4), samples=0)
     with pytest.raises(ValueError, match="1 of 2 scores are NaN"):
         zoo.anomaly_scores(Autoencoder(), torch.tensor([[1.0, 2.0], [1.0, math.nan]]))

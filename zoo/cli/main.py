@@ -6,12 +6,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from zoo.cli import data, listing, measuring, pictures, sharing, training
+from zoo.cli import data, listing, measuring, pictures, predicting, sharing, training
 from zoo.cli.words import Parser
 from zoo.errors import sentence
 from zoo.version import __version__
 
-GROUPS = (training, data, listing, pictures, measuring, sharing)
+GROUPS = (training, data, listing, pictures, predicting, measuring, sharing)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from zoo.distributions.factorised import at_least_float32
+from zoo.distributions.lazy import Lazy, as_made
 
 
 class PointMass(Distribution):
@@ -48,7 +49,7 @@ class SequenceModel(Protocol):
     def sample(self, n: int) -> Tensor: ...
 
 
-class Autoregressive(Distribution):
+class Autoregressive(Lazy):
     """Grids of categories in raster order: batch shape (), event (h, w).
 
     Args:
@@ -60,12 +61,13 @@ class Autoregressive(Distribution):
 
     def __init__(self, network: SequenceModel, grid: tuple[int, ...]) -> None:
         self._network = network
-        super().__init__(torch.Size(), torch.Size(grid), validate_args=False)
+        super().__init__(torch.Size(), torch.Size(grid))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         shape = torch.Size(sample_shape)
         return self._network.sample(shape.numel()).reshape(shape + self.event_shape)
 
+    @as_made
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats: (*, h, w) int64 to (*)."""
         batch = value.shape[: value.ndim - len(self.event_shape)]

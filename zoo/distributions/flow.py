@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from zoo.distributions.lazy import Lazy, as_made
+
 REACH = 10.0  # bound of codes with prior N(0, I); codes of data stay within it
 
 
@@ -34,7 +36,7 @@ class LogTails:
         return self.call_and_ladj(z)[1]
 
 
-class PushForward(Distribution):
+class PushForward(Lazy):
     r"""The distribution of $z = f_T \circ \dots \circ f_1(z_0)$: that of a normalizing flow.
 
     The last draw keeps its density; the density of any other z takes the inverse of each f. Batch
@@ -51,9 +53,10 @@ class PushForward(Distribution):
     def __init__(self, base: Distribution, transforms: Sequence[Any]) -> None:
         self._base, self._transforms = base, transforms
         self._drawn: tuple[Tensor, Tensor] | None = None
-        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+        super().__init__(base.batch_shape, base.event_shape)
 
     @property
+    @as_made
     def centre(self) -> Tensor:
         """Image of the mean of z_0: (*batch_shape, D)."""
         return self.push(self._base.mean)[0]
@@ -66,12 +69,14 @@ class PushForward(Distribution):
             log_det = log_det + change
         return z, log_det
 
+    @as_made
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         start = self._base.rsample(torch.Size(sample_shape))
         z, log_det = self.push(start)
         self._drawn = z, self._base.log_prob(start) - log_det
         return z
 
+    @as_made
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats: (..., D) to (...)."""
         if self._drawn is not None and value is self._drawn[0]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from zoo.base import LatentVariableModel
-from zoo.checks import check_choice, check_images
+from zoo.checks import check_at_least, check_choice, check_images
 from zoo.inference import divergence
 from zoo.tasks.likelihood import log_likelihood
 
@@ -68,6 +68,9 @@ def anomaly_scores(
         raise NotImplementedError(
             f"{type(model).__name__} has no anomaly score by {by}, which needs {needed}."
         )
+    check_at_least(1, samples=samples)
+    if model.modality != "sequence":  # whose x is compared as it is, or read by the verbs
+        x = model.as_input(x)
     if model.modality == "image":
         check_images(x, model.x_shape)
     if by in ("error", "distortion") and not isinstance(x, Tensor):

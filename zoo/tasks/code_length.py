@@ -1,7 +1,7 @@
 """The length of discrete codes, in bits."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ class CodeLength(NamedTuple):
 
 
 @torch.no_grad()
-def code_length(model: LatentVariableModel, x: Tensor) -> CodeLength:
+def code_length(model: LatentVariableModel, x: Any) -> CodeLength:
     r"""Length of the code of a datum, in bits per number of the datum (bits per dimension).
 
     An ideal coder takes $-\log_2 p(s)$ bits for a code s, and without a prior $T \log_2 K$ for T

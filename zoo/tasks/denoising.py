@@ -1,6 +1,6 @@
 """Restoration of images whose pixels were hidden."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Denoised(NamedTuple):
 
 
 @torch.no_grad()
-def denoise(model: LatentVariableModel, x: Tensor, noise: float = 0.5) -> Denoised:
+def denoise(model: LatentVariableModel, x: Any, noise: float = 0.5) -> Denoised:
     """Set a share of the pixels to zero, as in a denoising autoencoder's training, and reconstruct.
 
     Args:
@@ -37,6 +37,7 @@ def denoise(model: LatentVariableModel, x: Tensor, noise: float = 0.5) -> Denois
     """
     if not 0 <= noise <= 1:
         raise ValueError(f"noise is {noise}, but must be a share of pixels from 0 to 1.")
+    x = model.as_input(x)
     check_images(x, model.x_shape)
     noisy = masked(x, noise)
     restored = model.reconstruct(noisy)

@@ -10,6 +10,7 @@ $z + t d$: t = 1 turns the average datum without the attribute into the average 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from zoo.base import LatentVariableModel
 from zoo.batches import Batch, on_device
 from zoo.checks import check_shape
 from zoo.datamodules.base import DataModule
-from zoo.tasks.paths import check_real
+from zoo.tasks.paths import check_real, datum
+from zoo.verbs import tensor
 
 
 @torch.no_grad()
@@ -137,9 +139,7 @@ def mean_difference(z: Tensor, first: Tensor, second: Tensor, groups: Tensor) ->
 
 
 @torch.no_grad()
-def move(
-    model: LatentVariableModel, x: Tensor, direction: Tensor, strengths: Sequence[float]
-) -> Tensor:
+def move(model: LatentVariableModel, x: Any, direction: Any, strengths: Sequence[float]) -> Tensor:
     """Decode the code of x, moved along a direction: z + t d for each strength t.
 
     Args:
@@ -151,9 +151,9 @@ def move(
     Returns:
         Data of shape (len(strengths), *x_shape).
     """
-    check_shape("x", x[None], model.x_shape)
+    direction = tensor("direction", direction, model.device)
     check_shape("direction", direction[None], model.latent_shape)
-    z = model.encode(x[None])  # (1, *latent_shape)
+    z = model.encode(datum(model, "x", x))  # (1, *latent_shape)
     check_real(model, z, "move goes along a direction in steps")
     t = torch.tensor(strengths, device=z.device, dtype=z.dtype)
     return model.decode(z + t.reshape(-1, *[1] * direction.ndim) * direction)

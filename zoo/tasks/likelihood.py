@@ -1,6 +1,6 @@
 """The log-likelihood of data, by the best estimator that a model allows."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class LogLikelihood(NamedTuple):
 
 @torch.no_grad()
 def log_likelihood(
-    model: LatentVariableModel, x: Tensor, samples: int = 100, distributions: int = 1
+    model: LatentVariableModel, x: Any, samples: int = 100, distributions: int = 1
 ) -> LogLikelihood:
     """Measure log p(x) with the best estimator that the model and the budget allow.
 
@@ -40,6 +40,7 @@ def log_likelihood(
         NotImplementedError: if the model has neither `log_prob` nor a posterior.
         ValueError: if a count is not positive.
     """
+    x = model.as_input(x)
     if model.modality == "image":
         check_images(x, model.x_shape)
     verbs = model.verbs()

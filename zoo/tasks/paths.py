@@ -1,13 +1,14 @@
 """Paths between codes, and traversals of single latent dimensions."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from zoo.base import LatentVariableModel
 from zoo.checks import check_shape
+from zoo.verbs import tensor
 
 
 def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -20,6 +21,13 @@ def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         return torch.lerp(a, b, t)
     unit = torch.sin((1 - t) * angle) * (a / norm_a) + torch.sin(t * angle) * (b / norm_b)
     return unit / torch.sin(angle) * torch.lerp(norm_a, norm_b, t)
+
+
+def datum(model: LatentVariableModel, name: str, x: Any) -> Tensor:
+    """One datum as the model takes it, (1, *x_shape); raise ValueError if its shape is another."""
+    one = tensor(name, x, model.device)[None]
+    check_shape(name, one, model.x_shape)
+    return one
 
 
 def check_real(model: LatentVariableModel, z: Tensor, what: str) -> None:
@@ -40,8 +48,8 @@ def check_real(model: LatentVariableModel, z: Tensor, what: str) -> None:
 @torch.no_grad()
 def interpolate(
     model: LatentVariableModel,
-    x0: Tensor,
-    x1: Tensor,
+    x0: Any,
+    x1: Any,
     steps: int = 8,
     path: Literal["linear", "spherical"] = "linear",
 ) -> Tensor:
@@ -62,9 +70,8 @@ def interpolate(
         raise ValueError(f"steps is {steps}, but a path has at least its 2 ends.")
     if path not in ("linear", "spherical"):
         raise ValueError(f"path is {path!r}; choose linear or spherical.")
-    check_shape("x0", x0[None], model.x_shape)
-    check_shape("x1", x1[None], model.x_shape)
-    z0, z1 = model.encode(torch.stack([x0, x1]))
+    ends = [datum(model, name, x) for name, x in (("x0", x0), ("x1", x1))]
+    z0, z1 = model.encode(torch.cat(ends))
     check_real(model, z0, "interpolate goes from code to code in steps")
     t = torch.linspace(0, 1, steps, device=z0.device, dtype=z0.dtype)
     t = t.reshape(-1, *[1] * z0.ndim)  # (steps, 1, ...)
@@ -75,7 +82,7 @@ def interpolate(
 @torch.no_grad()
 def traverse(
     model: LatentVariableModel,
-    x: Tensor,
+    x: Any,
     dims: Sequence[int] | None = None,
     span: float = 3.0,
     steps: int = 9,
@@ -107,8 +114,7 @@ def traverse(
     for d in dims:
         if not 0 <= d < size:
             raise ValueError(f"there is no latent dimension {d}; they are 0 to {size - 1}.")
-    check_shape("x", x[None], model.x_shape)
-    code = model.encode(x[None])  # (1, D)
+    code = model.encode(datum(model, "x", x))  # (1, D)
     z = code.repeat(len(dims), steps, 1)  # (len(dims), steps, D)
     values = torch.linspace(-span, span, steps, device=z.device, dtype=z.dtype)
     for row, d in enumerate(dims):

@@ -285,7 +285,7 @@ def test_em_ends_where_the_gradient_vanishes(emission):
     model.started.fill_(True)
 
     def slope():
-        model.zero_grad()
+        model.train().zero_grad()
         (len(LENGTHS) * model.log_prob(batch).mean() + model.log_prior()).backward()
         return max(p.grad.abs().max().item() for p in model.parameters())
 

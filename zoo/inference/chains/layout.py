@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from zoo.batches import tensor_of
+from zoo.verbs import from_array
 
 
 class Layout(NamedTuple):
@@ -116,16 +116,18 @@ def pad(name: str, sequences: Any) -> tuple[Tensor, Tensor]:
         sequences: A list of lists, arrays or tensors; or a tensor or array, if all are as long.
 
     Raises:
-        ValueError: if there are none, one is empty, or they hold something else than numbers.
+        ValueError: if there are none, one is empty, or they are no numbers.
     """
     if isinstance(sequences, np.ndarray) and sequences.dtype != object:
-        sequences = tensor_of(name, sequences)
+        sequences = from_array(name, sequences)
     if isinstance(sequences, Tensor) and sequences.ndim > 1 and 0 not in sequences.shape[:2]:
-        x = tensor_of(name, sequences)
+        x = from_array(name, sequences)
         return x, torch.full(x.shape[:1], x.shape[1], device=x.device)
+    if not isinstance(sequences, Iterable) or getattr(sequences, "ndim", None) == 0:
+        sequences = [sequences]
     found = []
-    for i, sequence in enumerate(sequences if isinstance(sequences, Iterable) else [sequences]):
-        x = tensor_of(f"sequence {i} of {name}", sequence)
+    for i, sequence in enumerate(sequences):
+        x = from_array(f"sequence {i} of {name}", sequence)
         if x.ndim == 0:
             raise ValueError(f"{name} must be a list of sequences; put a single one into a list.")
         if len(x) == 0:

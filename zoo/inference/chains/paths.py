@@ -100,7 +100,7 @@ class Paths(Distribution):
             self._chain, self._log_emission, layout, self._scan
         )
         check_possible(log_evidence)
-        return (log_joint - log_evidence).reshape(*outer, *self.batch_shape)
+        return (log_joint - log_evidence).reshape((*outer, *self.batch_shape))
 
     def _unpacked(self, rows: Tensor) -> Tensor:
         padded = self._layout.unpack(rows, self.event_shape[0])

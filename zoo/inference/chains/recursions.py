@@ -17,8 +17,7 @@ step, or by a scan over products of matrices (Särkkä & García-Fernández 2021
 after the fact says that underflow may have cost more than rounding did, which takes transitions
 that are (almost) forbidden, the sequences concerned are computed again with logarithms.
 
-Sequences of different lengths are packed, as `Layout` has it. Weights need not sum to one: those of
-variational Bayes do not.
+Sequences are packed, as `Layout` has it. Weights, as of variational Bayes, need not sum to one.
 """
 
 from collections.abc import Callable

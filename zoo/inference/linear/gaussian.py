@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.compiler import is_exporting
 from torch.distributions import Distribution, MultivariateNormal
 
 from zoo.distributions.factorised import at_least_float32, gaussian
@@ -66,7 +67,7 @@ def likelihood(model: LinearGaussian, z: Tensor, x_shape: Sequence[int]) -> Dist
     theta = model.double()
     mean = z.double() @ theta.W.T + theta.mu  # (B, D)
     scale = model.typed(theta.psi.sqrt()).reshape(x_shape)
-    mean = model.typed(mean).reshape(len(z), *x_shape)
+    mean = model.typed(mean).reshape(-1, *x_shape)
     return gaussian(mean, scale.expand_as(mean), event_dims=len(x_shape))
 
 
@@ -93,7 +94,7 @@ class _Seen(NamedTuple):
 
 def _seen(model: LinearGaussian, x: Tensor) -> _Seen:
     missing = x.isnan()
-    if not missing.any():
+    if is_exporting() or not missing.any():  # an exported model takes whole data
         return _Seen(x.double() - model.mu, None)
     return _Seen(torch.where(missing, model.mu, x.double()) - model.mu, (~missing).double())
 

@@ -42,6 +42,7 @@ from zoo.distributions.factorised import (
     image_likelihood,
     standard_gaussian,
 )
+from zoo.distributions.lazy import Lazy, as_made
 from zoo.models.autoencoders.base import Autoencoder
 from zoo.nn.conv import ConvDecoder, ConvEncoder, grid_shape
 from zoo.nn.ladder import Ladder
@@ -152,7 +153,7 @@ class Descent(NamedTuple):
     foot: Tensor
 
 
-class LadderPosterior(Distribution):
+class LadderPosterior(Lazy):
     """q(epsilon | x), layer by layer: batch shape (B,), event shape (D,).
 
     The last draw keeps its density; the density of any other code takes another descent of the
@@ -170,19 +171,22 @@ class LadderPosterior(Distribution):
         self._ladder, self._evidence = ladder, evidence
         self._drawn: tuple[Tensor, Tensor] | None = None
         event_shape = torch.Size([sum(ladder.dims)])
-        super().__init__(evidence[0].shape[:-1], event_shape, validate_args=False)
+        super().__init__(evidence[0].shape[:-1], event_shape)
 
     @property
+    @as_made
     def mean(self) -> Tensor:
         """The mean of each layer given the means of the layers above, (B, D): exact for the top."""
         return self._descend(lambda q: q.mean).code
 
     @property
+    @as_made
     def variance(self) -> Tensor:
         """The variance of each layer given the means of the layers above, (B, D): likewise."""
         layers = self._descend(lambda q: q.mean).layers
         return torch.cat([q.variance for q in layers], -1)
 
+    @as_made
     def draw(self, sample_shape: Any = ()) -> Descent:
         """Draw a code, and keep its density; return the whole descent."""
         shape = self._extended_shape(torch.Size(sample_shape))
@@ -195,6 +199,7 @@ class LadderPosterior(Distribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.draw(sample_shape).code
 
+    @as_made
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats: (..., D) to (...)."""
         if self._drawn is not None and value is self._drawn[0]:

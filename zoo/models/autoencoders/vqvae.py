@@ -76,6 +76,7 @@ class VQVAE(GradientModel):
         "log_prob": "log p(x) of a VQ-VAE is a sum over all grids of codes; "
         "zoo.log_likelihood(model, x) gives the term of one grid, a lower bound."
     }
+    discrete: ClassVar = True
     shows: ClassVar = {
         "parameters.png": "Each code alone: the middle of what the decoder makes of a grid that is "
         "full of it."

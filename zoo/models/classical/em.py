@@ -18,9 +18,8 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch import Tensor
@@ -30,6 +29,7 @@ from zoo.batches import Batch, examples
 from zoo.checks import check_at_least, check_images, check_seen, check_shape
 from zoo.errors import ConvergenceWarning
 from zoo.nn.precision import AtLeastFloat32
+from zoo.verbs import floats, images
 
 Statistics = dict[str, Tensor]
 """Sums over data, float64. `count` is the number of data, `log_likelihood` the sum of their
@@ -46,6 +46,8 @@ class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
 
     A family gives the two steps, and a start if it depends on data.
     """
+
+    keeps_floats: ClassVar = True  # which are rounded once they are centred
 
     one_pass: bool = False
     """Whether the E-step is the same under any parameters, so that one M-step is the last."""
@@ -305,17 +307,10 @@ def array_batch(data: Any, key: str, x_shape: Sequence[int], missing: bool = Fal
         missing: Whether a NaN is allowed, for an entry that was not seen.
 
     Raises:
-        ValueError: if it is empty, of another shape, not of floats, or not finite.
+        ValueError: if it is empty, of another shape, no numbers, or not finite.
     """
-    if not isinstance(data, Tensor):
-        with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
-            warnings.simplefilter("ignore", UserWarning)
-            data = torch.from_numpy(np.asarray(data))
+    data = images("data", data) if key == "image" else floats("data", data)
     check_shape("data", data, x_shape)
-    if len(data) == 0 or not data.is_floating_point():
-        raise ValueError(
-            f"data must be floats, at least one datum of them, not {len(data)} of {data.dtype}."
-        )
     check_rows(key, data, x_shape, missing)
     return {key: data}
 

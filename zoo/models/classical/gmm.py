@@ -31,7 +31,14 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution
 
 from zoo.batches import Batch
-from zoo.checks import check_at_least, check_choice, check_finite, check_images, check_shape
+from zoo.checks import (
+    check_at_least,
+    check_choice,
+    check_finite,
+    check_images,
+    check_shape,
+    check_symbols,
+)
 from zoo.distributions.subspace import Subspace, SubspaceGaussian
 from zoo.inference import mixtures, streams
 from zoo.inference.mixtures import Covariance
@@ -83,6 +90,7 @@ class GMM(EMModel):
         "pixels. Samples show the noise of a Gaussian; those of images are clipped to [0, 1]."
     )
 
+    discrete: ClassVar = True
     log_probabilities = ("logits",)  # a checkpoint may hold -inf there
 
     shows: ClassVar = {
@@ -113,20 +121,15 @@ class GMM(EMModel):
             raise ValueError(f"kappa is {kappa}, but stepwise EM converges for 0.5 < kappa <= 1.")
         self.modality, self.x_shape = modality_of(x_shape), tuple(x_shape)
         self.latent_shape = ()
-        self.components = components
-        self.covariance = covariance
-        self.floor = floor
-        self.pca = pca
-        self.restarts = restarts
-        self.kappa = kappa
+        self.components, self.covariance, self.floor = components, covariance, floor
+        self.pca, self.restarts, self.kappa = pca, restarts, kappa
         dim = size if pca is None else pca
-        shapes = {
+        shape = {
             "full": (components, dim, dim),
             "tied": (dim, dim),
             "diag": (components, dim),
             "spherical": (components,),
-        }
-        shape = shapes[covariance]
+        }[covariance]
         # Until it is fitted, every component is the standard Gaussian.
         factors = torch.eye(dim).expand(shape) if covariance in ("full", "tied") else None
         self.logits = nn.Parameter(torch.full((components,), -math.log(components)))
@@ -228,8 +231,7 @@ class GMM(EMModel):
 
     def _check_codes(self, z: Tensor) -> None:
         check_shape("z", z, ())
-        if z.is_floating_point() or (z.numel() and not 0 <= z.min() <= z.max() < self.components):
-            raise ValueError(f"z must be int64 numbers of components, 0 to {self.components - 1}.")
+        check_symbols("z", z, self.components)
 
     # --- parameters ------------------------------------------------------------------------------
 
@@ -386,10 +388,9 @@ class GMM(EMModel):
 
     def _first_pass(self, batches: Iterable[Batch]) -> Tensor:
         """Set the offset and the subspace; return a uniform sample of the data, (n, D)."""
-        size = self.offset.numel()
         sums: Statistics = {}
         count = 0
-        sample = UniformSample(max(self.components, min(SAMPLE, 2**24 // size)))
+        sample = UniformSample(max(self.components, min(SAMPLE, 2**24 // self.offset.numel())))
         for batch in batches:
             x = self.inputs(batch)
             check_rows(self._key, x, self.x_shape)

@@ -21,12 +21,11 @@ from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from numpy.typing import ArrayLike
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent
 
-from zoo.batches import Batch, tensor_of
-from zoo.checks import check_at_least, check_choice, check_symbols
+from zoo.batches import Batch
+from zoo.checks import check_at_least, check_batch, check_choice, check_symbols
 from zoo.inference.chains import recursions
 from zoo.inference.chains.layout import Layout, blocks
 from zoo.inference.chains.paths import Paths, check_possible
@@ -82,6 +81,7 @@ class HMM(EMModel):
     tags: ClassVar = ("hidden-markov-model", "latent-variable-model", "sequence-labeling")
     task: ClassVar = "token-classification"
     modality = "sequence"
+    discrete: ClassVar = True
     assets: Mapping[str, str] = {}
     limits: ClassVar = (
         "A state knows the past only through the state before it. The states of a model that was "
@@ -174,7 +174,7 @@ class HMM(EMModel):
         batch = Size([len(packed.layout.order)])
         return Paths(self._chain(), log_emission, packed.layout, packed.length, self.scan, batch)
 
-    def likelihood(self, z: Tensor | ArrayLike) -> Distribution:
+    def likelihood(self, z: Tensor) -> Distribution:
         """p(x | z) for z of shape (B, T): batch shape (B,), event shape (T,) or (T, D)."""
         return Independent(self.emission.given(self._states(z)), 1, False)
 
@@ -184,7 +184,7 @@ class HMM(EMModel):
         return self.posterior(x).mode
 
     @torch.no_grad()
-    def decode(self, z: Tensor | ArrayLike) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """What each state emits: its most probable category (B, T), or its mean (B, T, D)."""
         return self.emission.typical()[self._states(z)]
 
@@ -197,7 +197,7 @@ class HMM(EMModel):
             length: T; by default that of the constructor.
         """
         length = self.latent_shape[0] if length is None else length
-        check_at_least(1, n=n, length=length)
+        check_at_least(1, length=length)
         x = self.likelihood(recursions.sample_chain(self._chain(), n, length)).sample()
         return x.to(self.transition.logits) if x.is_floating_point() else x
 
@@ -283,7 +283,12 @@ class HMM(EMModel):
 
     def inputs(self, batch: Batch) -> Mapping[str, Tensor]:
         """What the verbs take as x, out of a batch of a DataModule."""
+        check_batch(batch, self.reader.key)
         return {key: batch[key] for key in ("tokens", "values", "lengths") if key in batch}
+
+    def as_input(self, x: Sequences) -> Sequences:
+        """Sequences as they are: `as_batch` reads them."""
+        return x
 
     def expectation(self, batch: Batch) -> Statistics:
         """Expected counts of states, transitions and emissions."""
@@ -365,11 +370,10 @@ class HMM(EMModel):
         batch = self.reader.batch(x, self.device)
         return self.reader.pack(batch[self.reader.key], batch["lengths"])
 
-    def _states(self, z: Tensor | ArrayLike) -> Tensor:
+    def _states(self, z: Tensor) -> Tensor:
         """Paths, (B, T) int64; raise ValueError if they are not of this model's states."""
-        states = tensor_of("z", z).to(self.device)
-        check_symbols("z", states, len(self.transition.logits))
-        return states.long()
+        check_symbols("z", z, len(self.transition.logits))
+        return z
 
     def _tags(self, batch: Batch) -> Tensor:
         """The states that were seen, (B, T)."""

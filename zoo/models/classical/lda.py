@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Dirichlet, Distribution, Gamma
 
-from zoo.batches import Batch, tensor_of
+from zoo.batches import Batch
 from zoo.checks import check_at_least, check_batch, check_shape
 from zoo.distributions.discrete import WordCounts
 from zoo.inference.topics import (
@@ -42,6 +42,7 @@ from zoo.inference.topics import (
     topics_of,
 )
 from zoo.models.classical.em import EMModel, Statistics
+from zoo.verbs import tensor, whole
 
 Counts = Tensor | ArrayLike | Mapping[str, Tensor]
 """Counts of documents: (B, V), dense or a SciPy sparse matrix; or a batch's `tokens` and `counts`,
@@ -203,9 +204,9 @@ class LDA(EMModel):
         gamma = torch.cat([proportions(part, self.iterations, self.tol) for part in parts])
         return Dirichlet(gamma.to(self.alpha), validate_args=False)
 
-    def likelihood(self, z: Tensor | ArrayLike) -> Distribution:
+    def likelihood(self, z: Tensor) -> Distribution:
         """p(x | theta) for proportions (B, K), with the topics' mean: batch (B,), event (V,)."""
-        theta = tensor_of("z", z).to(self.alpha)
+        theta = z.to(self.alpha)
         check_shape("z", theta, self.latent_shape)
         return WordCounts(theta @ self.topics, self.mean_length)
 
@@ -213,14 +214,13 @@ class LDA(EMModel):
         """The posterior mean of the proportions: counts to (B, K)."""
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor | ArrayLike) -> Tensor:
+    def decode(self, z: Tensor) -> Tensor:
         """The mean counts of a document of `mean_length` words: (B, K) to (B, V)."""
         return self.likelihood(z).mean
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Draw n documents, counts (n, V)."""
-        check_at_least(1, n=n)
         return self.likelihood(self.prior().sample(torch.Size((n,)))).sample()
 
     # --- variational Bayes -----------------------------------------------------------------------
@@ -321,9 +321,14 @@ class LDA(EMModel):
 
     def inputs(self, batch: Batch) -> Tensor:
         """The documents' counts, (B, V)."""
+        check_batch(batch, "tokens", "counts")
         tokens, counts = batch["tokens"], batch["counts"]
         x = self.concentrations.new_zeros(len(tokens), *self.x_shape)
         return x.scatter_add_(1, tokens, counts.to(x.dtype))
+
+    def as_input(self, x: Counts) -> Counts:
+        """Counts as they are: `as_batch` reads them."""
+        return x
 
     def as_batch(self, data: Counts) -> Batch:
         """Counts as padded `tokens` and `counts`, (B, T) each.
@@ -332,11 +337,9 @@ class LDA(EMModel):
             ValueError: if they have another width, or are negative or no numbers.
         """
         if isinstance(data, Mapping):
-            batch = {
-                key: tensor_of(key, data[key]).to(self.device)
-                for key in ("tokens", "counts")
-                if key in data
-            }
+            check_batch(data, "tokens", "counts")
+            tokens, counts = whole("tokens", data["tokens"]), tensor("counts", data["counts"])
+            batch = {"tokens": tokens.to(self.device), "counts": counts.to(self.device)}
         else:
             batch = self._padded(data)
         self._check(batch)
@@ -409,7 +412,7 @@ def _entries(data: Any) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
         entries = data.tocsr().tocoo()  # in the order of the documents
         row, terms = (torch.from_numpy(x.astype(np.int64)) for x in (entries.row, entries.col))
         return data.shape, row, terms, torch.from_numpy(entries.data.astype(np.float64))
-    dense = tensor_of("counts", data)
+    dense = tensor("counts", data)
     if dense.ndim != 2:
         return tuple(dense.shape), *torch.empty(3, 0)
     row, terms = dense.nonzero(as_tuple=True)

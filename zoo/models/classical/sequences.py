@@ -8,9 +8,9 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from zoo.batches import tensor_of
 from zoo.checks import check_batch, check_finite, check_lengths, check_symbols
 from zoo.inference.chains.layout import Layout, pad
+from zoo.verbs import floats, whole
 
 Sequences = Tensor | ArrayLike | Mapping[str, Any]
 """A tensor or array of sequences of equal length, (B, T) or (B, T, D); a list of sequences; or a
@@ -60,9 +60,10 @@ class Reader:
             if any(not torch.equal(each, lengths) for _, each in found.values()):
                 raise ValueError("tags and sequences differ in length; give a tag to each step.")
             named = {name: x for name, (x, _) in found.items()} | {"lengths": lengths}
-        batch = {
-            name: tensor_of(name, named[name]).to(device)
-            for name in (self.key, "lengths", "mask", "tags")
+        numbers = floats if self.symbols is None else whole
+        batch = {self.key: numbers(self.key, named[self.key]).to(device)} | {
+            name: whole(name, named[name]).to(device)
+            for name in ("lengths", "mask", "tags")
             if name in named
         }
         values = batch[self.key]

@@ -104,7 +104,7 @@ def test_settings_take_the_types_of_the_constructor(said, tmp_path):
     table.write_text("x,y\n1,2\n3,4\n")
     settings = [f"path={table}", "kind=real", "columns=[y, x]", "val_fraction=0", "test_fraction=0"]
     out = said("data", "Sequences", *(word for s in settings for word in ("--set", s)))
-    assert "values float32 (1, 2, 2)" in out
+    assert "values float64 (1, 2, 2)" in out
 
 
 def test_preview_draws_the_examples(said, tmp_path):

@@ -164,15 +164,20 @@ class EMModel(AtLeastFloat32, LatentVariableModel, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
         statistics = self._statistics
-        if self.kappa is None:  # of the part of an epoch that this process has seen
-            statistics = self._summed({name: s.clone() for name, s in statistics.items()})
+        if self.kappa is None:  # a row for the part of an epoch that each process has seen
+            rows, world = {}, self.trainer.world_size
+            for name, s in statistics.items():
+                rows[name] = s.new_zeros(world, *s.shape)
+                rows[name][self.global_rank] = s
+            statistics = self._summed(rows)
         checkpoint["em"] = {"statistics": statistics, "steps": self._steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Statistics of all processes are those of the first one then.
-        if "em" in checkpoint and (self.kappa is not None or self.global_rank == 0):
-            self._statistics = checkpoint["em"]["statistics"]
-            self._steps = checkpoint["em"]["steps"]
+        if "em" in checkpoint:
+            statistics = checkpoint["em"]["statistics"]
+            if self.kappa is None:
+                statistics = {name: s[self.global_rank] for name, s in statistics.items()}
+            self._statistics, self._steps = statistics, checkpoint["em"]["steps"]
 
     def _summed(self, statistics: Statistics) -> Statistics:
         """The statistics of all processes."""
